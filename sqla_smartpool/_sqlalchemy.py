@@ -1,0 +1,43 @@
+"""All private names of SQLAlchemy that the pool builds on, in one place.
+
+Checked against 2.0 (the lowest supported and the latest) and 2.1; a test
+fails when one of them changes.  Beside what is imported here:
+
+* ``Pool._do_get``, ``_do_return_conn``, ``_create_connection``,
+  ``_invalidate`` and ``_close_connection`` are overridden;
+* ``Pool._creator``, ``_dialect`` and ``_reset_on_return`` are read;
+* ``_ConnectionRecord.get_connection``, ``fairy_ref`` and ``fresh``, and
+  ``_ConnectionFairy.dbapi_connection`` are used by :mod:`.record`;
+* ``Dialect._do_ping_w_event`` is called.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import sqlalchemy
+from sqlalchemy.pool import _ConnectionRecord as _ConnectionRecord
+from sqlalchemy.util import greenlet_spawn as greenlet_spawn
+
+try:
+    from sqlalchemy.util import await_ as await_
+except ImportError:
+    # its name before SQLAlchemy 2.1
+    from sqlalchemy.util import await_only as await_  # noqa: F401
+
+#: the versions, as (major, minor), that the list above was checked against
+CHECKED = ((2, 0), (2, 1))
+
+
+def warn_if_unknown(version: str = sqlalchemy.__version__) -> None:
+    """Warn when this SQLAlchemy is newer than what the pool was tested on.
+
+    :param version: SQLAlchemy's version.
+    """
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) > CHECKED[-1]:
+        warnings.warn(
+            f"sqla_smartpool has not been tested with SQLAlchemy {version}; "
+            "look for a newer release of sqla_smartpool",
+            stacklevel=2,
+        )

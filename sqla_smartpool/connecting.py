@@ -1,0 +1,171 @@
+"""Opening connections, beside the callers who wait for them."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from functools import partial
+import logging
+from typing import Optional
+from typing import TYPE_CHECKING
+import warnings
+
+from .inventory import Grant
+from .inventory import Waiter
+from .record import Record
+
+if TYPE_CHECKING:
+    from .pool import SmartPool
+
+log = logging.getLogger("sqla_smartpool.connecting")
+
+
+class Connecting:
+    """What a pool does to open connections.
+
+    Room has been claimed by a :class:`.Grant` before anything here begins.
+    """
+
+    def __init__(self, pool: SmartPool) -> None:
+        self._pool = pool
+        self._warned = False
+
+    def beside(self, grant: Grant) -> None:
+        """Open a connection for whoever waits first when it is there.
+
+        A connect whose caller has left ends in the pool all the same.
+        """
+        job = partial(self._open_quietly, grant)
+        try:
+            self._pool.runtime.spawn(job, grant.context)
+        except RuntimeError:  # no threads at interpreter exit
+            job()
+
+    def _open_quietly(self, grant: Grant) -> None:
+        try:
+            self.open(grant, idle=True)
+        except Exception as error:  # has been told to those who wait
+            log.debug("a connect failed: %s", type(error).__name__)
+
+    def open(self, grant: Grant, idle: bool) -> Record:
+        """Open a connection, and enter it into the books.
+
+        :param idle: it goes among the idle ones; else the caller keeps it.
+        """
+        inventory = self._pool.inventory
+        try:
+            record = self._connected_record()
+        except Exception as error:
+            inventory.post(inventory.failed, grant, error)
+            if grant.background:
+                self._fire_connect_failed(error)
+            raise
+        except BaseException:  # a cancelled task, an interrupted program
+            inventory.post(inventory.abandoned, grant)
+            raise
+        inventory.post(inventory.arrived, grant, record, idle)
+        return record
+
+    def _connected_record(self) -> Record:
+        empty = self._pool.inventory.empty
+        try:
+            record = empty.popleft()
+        except IndexError:
+            created = self._pool._create_connection()
+            assert isinstance(created, Record)
+            record = created
+        else:
+            try:
+                record.get_connection()
+            except BaseException:
+                empty.append(record)
+                raise
+        self._warn_of_memory(record)
+        return record
+
+    def _fire_connect_failed(self, error: Exception) -> None:
+        pool = self._pool
+        if not pool.dispatch.connect_failed:
+            return
+        backoff = pool.inventory.backoff
+        retry_in = max(0.0, backoff.retry_at - pool.runtime.clock())
+        try:
+            pool.dispatch.connect_failed(
+                pool, error, backoff.failures, retry_in
+            )
+        except Exception:  # a listener's mistake must not end upkeep
+            log.exception("a listener of the event 'connect_failed' failed")
+
+    def ask(self, unasked: bool) -> Optional[Grant]:
+        """Claim room for a connect of upkeep's, if there is any now.
+
+        :param unasked: no caller needs it, so it holds back while connects
+            fail.
+        """
+        pool = self._pool
+        waiter = Waiter(
+            pool.runtime.signal(), pool.runtime.clock(), context=copy_context()
+        )
+        pool.inventory.post(pool.inventory.ask_to_open, waiter, unasked)
+        # at once, or as soon as who is at the books gets to it
+        waiter.signal.wait()
+        outcome = waiter.outcome
+        return outcome if isinstance(outcome, Grant) else None
+
+    def one(self, unasked: bool, seconds: float) -> Optional[Record]:
+        """Open a connection for upkeep; it goes among the idle ones.
+
+        :param seconds: how long upkeep can wait for it.
+        :return: None: it may not be opened now, failed, or is late; when
+            late, it goes to the pool without upkeep.
+        """
+        pool = self._pool
+        grant = self.ask(unasked)
+        if grant is None:
+            return None
+        if pool.inline:
+            try:
+                return self.open(grant, idle=True)
+            except Exception:  # is counted, and has been told to listeners
+                return None
+        opened: list[Record] = []
+        done = pool.runtime.signal()
+
+        def connect() -> None:
+            try:
+                opened.append(self.open(grant, idle=True))
+            except Exception as error:  # told to listeners, counted
+                log.debug("a connect failed: %s", type(error).__name__)
+            finally:
+                done.set()
+
+        try:
+            pool.runtime.spawn(connect, grant.context)
+        except RuntimeError:  # no threads at interpreter exit
+            pool.inventory.post(pool.inventory.abandoned, grant)
+            return None
+        done.wait(seconds)
+        return opened[0] if opened else None
+
+    def _warn_of_memory(self, record: Record) -> None:
+        """An in-memory SQLite database lives and dies with its connection."""
+        pool = self._pool
+        if self._warned or getattr(pool._dialect, "name", "") != "sqlite":
+            return
+        self._warned = True
+        assert record.dbapi_connection is not None
+        cursor = record.dbapi_connection.cursor()
+        try:
+            cursor.execute("PRAGMA database_list")
+            in_memory = [
+                row for row in cursor.fetchall() if row[1] == "main"
+            ][0][2] == ""
+        finally:
+            cursor.close()
+        if in_memory:
+            warnings.warn(
+                "this SQLite database is in memory: every connection of the "
+                "pool gets a database of its own, and its tables vanish when "
+                "the connection is closed; use a file, or the default pool "
+                "of SQLAlchemy for in-memory databases",
+                stacklevel=2,
+            )

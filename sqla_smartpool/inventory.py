@@ -1,0 +1,570 @@
+"""Who has which connection, who waits for one, and who may open one.
+
+The only mutable truth of the pool.  It does no I/O, and has no clock and no
+threads of its own.
+
+Two rules keep it simple:
+
+* Taking an idle connection and putting it back are single operations on a
+  deque, and need no lock.  A newcomer looks for waiters before it takes one;
+  a returner puts it back and then looks for waiters; a waiter is entered and
+  then idle connections are looked for.  One of the two always sees the other.
+
+* Every other change is *posted*.  Whoever posts one tries for the key; who
+  has it carries out all that has been posted, in order, serves the waiters,
+  and looks again after letting go.  Nobody ever blocks on the key, so it does
+  not matter that the garbage collector may return a connection in the middle
+  of a change on the same thread: that return is carried out right after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections import deque
+from collections import OrderedDict
+from contextvars import Context
+import enum
+from functools import partial
+from itertools import islice
+import math
+import threading
+from typing import Any
+from typing import Callable
+from typing import Optional
+from typing import Union
+import weakref
+
+from .backoff import Backoff
+from .backoff import is_authentication_error
+from .exc import without_traceback
+from .record import Record
+from .runtime import Runtime
+from .runtime import Signal
+from .settings import Settings
+
+#: a connect that takes longer no longer counts as one that a waiter can
+#: expect something of, seconds
+_SOON = 1.0
+
+
+def _change_nothing() -> None:
+    """The change that is posted to have the waiters looked at."""
+
+
+class Refusal(enum.Enum):
+    """Why a caller gets nothing."""
+
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+    CLOSED = "closed"
+
+
+class Grant:
+    """Room for one connection, claimed for a connect that is under way."""
+
+    __slots__ = ("begun", "context", "written_off", "unwanted", "background")
+
+    def __init__(
+        self,
+        begun: float,
+        context: Optional[Context] = None,
+        background: bool = False,
+    ) -> None:
+        self.begun = begun
+        #: of the caller for whom it is opened
+        self.context = context
+        #: it took too long, and its room was given to others
+        self.written_off = False
+        #: the pool was disposed in the meantime
+        self.unwanted = False
+        #: it is upkeep's
+        self.background = background
+
+
+Outcome = Union[Record, Grant, Refusal, BaseException]
+
+
+class Waiter:
+    """A caller in the queue.
+
+    Serving it and its giving up are the same atomic operation, of which the
+    first to come decides.
+    """
+
+    __slots__ = (
+        "signal",
+        "since",
+        "impatient",
+        "context",
+        "error",
+        "_box",
+        "__weakref__",
+    )
+
+    def __init__(
+        self,
+        signal: Signal,
+        since: float,
+        impatient: bool = False,
+        context: Optional[Context] = None,
+    ) -> None:
+        self.signal = signal
+        self.since = since
+        #: it does not queue (``timeout=0``)
+        self.impatient = impatient
+        self.context = context
+        #: why connects fail, while ``reconnect_timeout`` lets it wait on
+        self.error: Optional[BaseException] = None
+        self._box: dict[int, Optional[Outcome]] = {}
+
+    def serve(self, outcome: Outcome) -> bool:
+        """Hand it an outcome; False: it has given up."""
+        if self._box.setdefault(0, outcome) is not outcome:
+            return False
+        self.signal.set()
+        return True
+
+    def give_up(self) -> Optional[Outcome]:
+        """Leave the queue; returns what it was handed before, if anything."""
+        return self._box.setdefault(0, None)
+
+    @property
+    def outcome(self) -> Optional[Outcome]:
+        return self._box.get(0)
+
+
+class Inventory:
+    """The books of one pool.
+
+    Names that begin with an underscore are touched with the key only; so
+    are ``members``, ``opening``, ``waiters`` and ``counts``, which others
+    may read.
+
+    :param settings: of the pool; replaced when it is resized.
+    :param runtime: clock, chance and signals.
+    :param connect: called, without the key, to open a connection for which
+        a :class:`Grant` was given.
+    :param dismiss: called, without the key, to close a connection beside the
+        caller, with the reason.
+    :param look_again: called with the number of seconds after which to call
+        :meth:`look` anew.
+    :param inline: callers open connections themselves.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        connect: Callable[[Grant], object],
+        dismiss: Callable[[Record, str], object],
+        look_again: Callable[[float], object],
+        inline: bool,
+    ) -> None:
+        self.settings = settings
+        self.inline = inline
+        self._runtime = runtime
+        self._connect = connect
+        self._dismiss = dismiss
+        self._look_again = look_again
+
+        #: connections that wait for a caller, the newest right; taken from
+        #: and added to by anyone, without the key
+        self.idle: deque[Record] = deque()
+        #: of these, the ones that no caller should run into any more: upkeep
+        #: pings them, or cuts them for the room
+        self.aside: deque[Record] = deque()
+        #: connections in the hands of upkeep, which adds and removes them
+        self.tending: set[Record] = set()
+        #: records whose connection is gone; their ``record_info`` is not
+        self.empty: deque[Record] = deque(maxlen=100)
+        #: every record that has, or had until its close, a connection
+        self.members: dict[Record, None] = {}
+        #: the connects under way
+        self.opening: dict[Grant, None] = {}
+        #: callers in the order in which they asked
+        self.waiters: OrderedDict[Waiter, None] = OrderedDict()
+        #: the counters of :class:`.PoolStats`; times in seconds
+        self.counts: Counter[str] = Counter()
+        self.backoff = Backoff(runtime.chance)
+        self.closed = False
+        self.paused = False
+        #: takes an idle connection, or raises IndexError
+        self.take: Callable[[], Record] = self.idle.pop
+        self._impatient: dict[Waiter, None] = {}
+        #: who waits for the pool to fill, or to become empty
+        self._watchers: dict[Signal, Callable[[], bool]] = {}
+
+        self._key = threading.Lock()
+        self._mail: deque[tuple[Callable[..., object], tuple[Any, ...]]]
+        self._mail = deque()
+        self._todo: list[Callable[[], object]] = []
+        self.open_gates()
+
+    # -- how changes are made -------------------------------------------
+
+    def post(self, change: Callable[..., object], *args: Any) -> None:
+        """Have a change made, now or by whoever is at the books."""
+        self._mail.append((change, args))
+        self._runtime.on_books(self._settle)
+
+    def look(self) -> None:
+        """See whether somebody can be served."""
+        self.post(_change_nothing)
+
+    def _settle(self) -> None:
+        while self._mail and self._key.acquire(False):
+            try:
+                while self._mail:
+                    change, args = self._mail.popleft()
+                    change(*args)
+                self._assign()
+                todo, self._todo = self._todo, []
+            finally:
+                self._key.release()
+            for act in todo:
+                act()
+
+    # -- what can be read at any time ------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Connections that are open."""
+        return len(self.members)
+
+    @property
+    def in_use(self) -> int:
+        """Connections in the hands of callers."""
+        return max(0, self.size - self.idle_now - len(self.tending))
+
+    @property
+    def idle_now(self) -> int:
+        return len(self.idle) + len(self.aside)
+
+    @property
+    def room(self) -> float:
+        """How many more connections may be opened; infinite: no ceiling."""
+        ceiling = self.settings.ceiling
+        if ceiling is None:
+            return math.inf
+        return ceiling - len(self.members) - len(self.opening)
+
+    # -- changes by callers: to be posted ---------------------------------
+
+    def enter(self, waiter: Waiter, first: bool = False) -> None:
+        """A caller queues.
+
+        :param first: it has waited already, and got a dead connection.
+        """
+        if self.closed:
+            waiter.serve(Refusal.CLOSED)
+            return
+        self.waiters[waiter] = None
+        if first:
+            self.waiters.move_to_end(waiter, last=False)
+        if waiter.impatient:
+            self._impatient[waiter] = None
+        limit = self.settings.max_waiting
+        if limit is not None and not first:
+            self._assign()
+            uncovered = len(self.waiters) - self._covered()
+            if waiter in self.waiters and uncovered > limit:
+                self._serve(waiter, Refusal.OVERLOADED)
+
+    def leave(self, waiter: Waiter) -> None:
+        """A caller leaves the queue, served or not."""
+        if self.waiters.pop(waiter, self) is self:
+            return
+        self._impatient.pop(waiter, None)
+        self.counts["requests_queued"] += 1
+        waited = self._runtime.clock() - waiter.since
+        self.count("requests_wait_ms", waited)
+
+    def count(self, name: str, number: float = 1) -> None:
+        """Add to one of the counters."""
+        self.counts[name] += number  # type: ignore[assignment]
+
+    # -- changes by connects: to be posted --------------------------------
+
+    def arrived(self, grant: Grant, record: Record, idle: bool) -> None:
+        """A connect has succeeded.
+
+        :param idle: nobody holds the connection, so it can be handed out.
+        """
+        now = self._runtime.clock()
+        self.opening.pop(grant, None)
+        self.count("connections_ms", now - grant.begun)
+        self.members[record] = None
+        if self.backoff.failing:
+            self.backoff.succeeded()
+            for waiter in self.waiters:
+                waiter.error = None
+        if self.closed or grant.unwanted or self.room < 0:
+            record.going = "close"
+            record.judge()
+            if idle:
+                self.tending.add(record)
+                self._todo.append(lambda: self._dismiss(record, "close"))
+        elif idle:
+            self.idle.append(record)
+
+    def failed(self, grant: Grant, error: BaseException) -> None:
+        """A connect has failed; tell those who waited for it."""
+        now = self._runtime.clock()
+        self.opening.pop(grant, None)
+        self.counts["connections_errors"] += 1
+        self.count("connections_ms", now - grant.begun)
+        if grant.written_off:
+            return  # those who waited for it have been told, or have left
+        first = not self.backoff.failing
+        self.backoff.failed(
+            now,
+            grant.begun,
+            without_traceback(error),
+            is_authentication_error(error),
+        )
+        if first:
+            # the others may be lucky with connects of their own
+            covered = self._covered()
+            told = list(islice(self.waiters, covered, covered + 1))
+        else:
+            told = [w for w in self.waiters if w.since <= grant.begun]
+        for waiter in told:
+            mine, error = error, without_traceback(error)
+            if now - waiter.since >= self.settings.reconnect_timeout:
+                self._serve(waiter, mine)
+            else:
+                waiter.error = mine
+
+    def abandoned(self, grant: Grant) -> None:
+        """A connect was interrupted; that says nothing of the database."""
+        self.opening.pop(grant, None)
+
+    def write_off(self, grant: Grant) -> None:
+        """A connect takes too long: others may have its room."""
+        if self.opening.pop(grant, self) is not self:
+            grant.written_off = True
+
+    def ask_to_open(self, waiter: Waiter, unasked: bool) -> None:
+        """Upkeep wants to open a connection; it does not queue for that.
+
+        :param unasked: no caller needs it now, so that it holds back while
+            connects fail.
+        """
+        now = self._runtime.clock()
+        if (
+            self.closed
+            or self.paused
+            or self.room <= 0
+            or self._connect_delay(now) > 0
+            or (unasked and now < self.backoff.retry_at)
+        ):
+            waiter.serve(Refusal.TIMEOUT)
+        else:
+            self._grant(waiter, now, background=True)
+
+    # -- changes by returns and upkeep: to be posted -----------------------
+
+    def gone(self, record: Record, reason: Optional[str] = None) -> None:
+        """A connection has been closed, or taken away by its user.
+
+        :param reason: for which the pool closed it.
+        """
+        if self.members.pop(record, self) is self:
+            return  # was dropped with all others by a fork
+        if reason is not None:
+            known = reason in ("idle", "lifetime", "unhealthy")
+            self.counts["closed_" + (reason if known else "other")] += 1
+        # its books are closed, and a later connection opens new ones
+        self.counts["_uses"] += record.uses
+        self.count("usage_ms", record.usage)
+        record.uses, record.usage = 0, 0.0
+        if reason in (None, "unhealthy") and record.dbapi_connection is None:
+            self.empty.append(record)
+
+    def set_aside(self, since: float) -> None:
+        """Take the idle ones without proof of life since then off the way.
+
+        A caller whose ping was not answered must not run into the next one
+        that is not: upkeep sorts them out.
+        """
+        for record in self.idle.copy():
+            if record.proven_at < since:
+                try:
+                    self.idle.remove(record)
+                except ValueError:
+                    continue  # a caller was faster
+                self.aside.append(record)
+
+    def watch(self, signal: Signal, condition: Callable[[], bool]) -> None:
+        """Have a signal set as soon as a condition holds."""
+        self._watchers[signal] = condition
+
+    def unwatch(self, signal: Signal) -> None:
+        self._watchers.pop(signal, None)
+
+    def close_gates(self, closed: bool) -> None:
+        """Hand out nothing any more; ``closed``: for good."""
+        self.take = deque[Record]().pop
+        self.paused = True
+        if closed:
+            self.closed = True
+            for waiter in list(self.waiters):
+                self._serve(waiter, Refusal.CLOSED)
+
+    def open_gates(self) -> None:
+        """Hand out connections (again)."""
+        self.closed = self.paused = False
+        lifo = self.settings.use_lifo
+        self.take = self.idle.pop if lifo else self.idle.popleft
+
+    # -- without the key ---------------------------------------------------
+
+    def claim(self, record: Record) -> bool:
+        """Take a certain idle connection for upkeep, if nobody waits."""
+        if self.waiters and not self.paused and record in self.idle:
+            return False
+        for shelf in (self.idle, self.aside):
+            try:
+                shelf.remove(record)
+            except ValueError:
+                continue
+            self.tending.add(record)
+            return True
+        return False
+
+    def put_back(self, record: Record) -> None:
+        """Return a connection from upkeep, to be handed out last."""
+        if self.settings.use_lifo:
+            self.idle.appendleft(record)
+        else:
+            self.idle.append(record)
+        self.tending.discard(record)
+        if self.waiters:
+            self.look()
+
+    # -- with the key ------------------------------------------------------
+
+    def _young(self) -> int:
+        """The number of connects that have not been slow so far."""
+        now = self._runtime.clock()
+        return sum(now - grant.begun < _SOON for grant in self.opening)
+
+    def _covered(self) -> int:
+        """For how many waiters a connect is under way that is not slow.
+
+        A caller who opens its connection itself has left the queue.
+        """
+        return 0 if self.inline else self._young()
+
+    def _serve(self, waiter: Waiter, outcome: Outcome) -> bool:
+        self.leave(waiter)
+        return waiter.serve(outcome)
+
+    def _assign(self) -> None:
+        """Give what there is to those who wait, in their order."""
+        if not self.paused:
+            self._hand_over_idle()
+            if self.waiters:
+                self._give_up_on_the_database()
+            if self.waiters:
+                self._open_for_waiters()
+        if self._impatient:
+            self._refuse_impatient()
+        if self.opening:
+            self._look_at_slow_connects()
+        for signal, condition in list(self._watchers.items()):
+            if condition():
+                del self._watchers[signal]
+                signal.set()
+
+    def _hand_over_idle(self) -> None:
+        while self.waiters:
+            try:
+                record = self.take()
+            except IndexError:
+                return
+            waiter = next(iter(self.waiters))
+            record.handed = weakref.ref(waiter)
+            if not self._serve(waiter, record):
+                self.idle.append(record)
+
+    def _give_up_on_the_database(self) -> None:
+        """Serve those for whom ``reconnect_timeout`` has passed."""
+        now = self._runtime.clock()
+        while self.waiters:
+            waiter = next(iter(self.waiters))
+            if waiter.error is None:
+                return
+            left = waiter.since + self.settings.reconnect_timeout - now
+            if left > 0:
+                self._look_again(left)
+                return
+            self._serve(waiter, waiter.error)
+
+    def _open_for_waiters(self) -> None:
+        now = self._runtime.clock()
+        while len(self.waiters) > (covered := self._covered()):
+            if self.room <= 0:
+                self._make_room(len(self.waiters) - covered)
+                return
+            delay = self._connect_delay(now)
+            if delay > 0:
+                if delay < math.inf:
+                    self._look_again(delay)
+                return
+            self._grant(next(islice(self.waiters, covered, None)), now)
+
+    def _connect_delay(self, now: float) -> float:
+        """Seconds until one more connect may begin; infinite: who knows."""
+        if self.backoff.failing:
+            # a stuck one must not keep the others from finding out that the
+            # database is back
+            return math.inf if self._young() else self.backoff.delay(now)
+        limit = self.settings.max_connecting
+        if limit is not None and len(self.opening) >= limit:
+            return math.inf
+        return 0.0
+
+    def _grant(
+        self, waiter: Waiter, now: float, background: bool = False
+    ) -> None:
+        context = waiter.context
+        grant = Grant(now, context.copy() if context else None, background)
+        self.opening[grant] = None
+        self.backoff.begin(now)
+        self.counts["connections_num"] += 1
+        if background:
+            served = waiter.serve(grant)
+        elif self.inline:
+            served = self._serve(waiter, grant)
+        else:
+            self._todo.append(lambda: self._connect(grant))
+            served = True
+        if not served:
+            del self.opening[grant]
+
+    def _make_room(self, wanted: int) -> None:
+        """Cut connections that were set aside: nobody may have them, but
+        they take the room of those that somebody waits for."""
+        for _ in range(min(wanted, len(self.aside))):
+            record = self.aside.popleft()
+            self.tending.add(record)
+            self._todo.append(partial(self._dismiss, record, "unhealthy"))
+
+    def _look_at_slow_connects(self) -> None:
+        """See to it that a slow connect is noticed, and then written off."""
+        now = self._runtime.clock()
+        limit = self.settings.connect_timeout
+        for grant in list(self.opening):
+            age = now - grant.begun
+            if age >= limit:
+                self.write_off(grant)
+                self.look()
+            else:
+                self._look_again((_SOON if age < _SOON else limit) - age)
+
+    def _refuse_impatient(self) -> None:
+        covered = set(islice(self.waiters, len(self.opening)))
+        for waiter in list(self._impatient):
+            if waiter not in covered:
+                self._serve(waiter, Refusal.TIMEOUT)

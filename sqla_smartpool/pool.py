@@ -1,0 +1,669 @@
+"""The pool: what SQLAlchemy calls, and what its users call."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from functools import partial
+import math
+from types import TracebackType
+from typing import Any
+from typing import Optional
+from typing import TYPE_CHECKING
+import weakref
+
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import Pool
+from sqlalchemy.pool import PoolProxiedConnection
+
+from . import exc
+from .connecting import Connecting
+from .deadline import checkout_timeout
+from .face import QueuePoolFace
+from .inventory import Grant
+from .inventory import Inventory
+from .inventory import Outcome
+from .inventory import Refusal
+from .inventory import Waiter
+from .liveness import Answer
+from .liveness import closing_the_dead
+from .liveness import Liveness
+from .liveness import quietly
+from .record import Record
+from .runtime import Runtime
+from .runtime import ThreadRuntime
+from .settings import Settings
+from .stats import CheckResult
+from .stats import PoolStats
+from .upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from typing_extensions import Self
+
+#: an argument that was not passed; what holds then stands in
+#: :class:`.Settings`
+_DEFAULT: Any = type("_Default", (), {"__repr__": lambda _: "default"})()
+
+#: every pool of this process, for :mod:`.fork`
+all_pools: weakref.WeakSet[SmartPool] = weakref.WeakSet()
+
+
+class SmartPool(QueuePoolFace):
+    """A connection pool for any dialect, in QueuePool's place.
+
+    ::
+
+        engine = create_engine(url, poolclass=SmartPool, min_size=5, max_size=30)
+
+    Times are in seconds; None means for ever or without limit.  Through
+    ``create_engine``, SQLAlchemy's spellings in brackets apply.
+
+    :param creator: opens a DBAPI connection; ``create_engine`` supplies it.
+    :param pool_size: with ``max_overflow`` QueuePool's way to say
+        ``max_size``; 5.  0: no ceiling.
+    :param max_overflow: 10; negative: no ceiling.
+    :param timeout: (``pool_timeout``) how long a checkout may take in all,
+        waiting, pinging and connecting together; 30.  0: do not queue.
+    :param use_lifo: (``pool_use_lifo``) idle connections are reused newest
+        first, so that surplus ones age out; True.
+    :param min_size: connections kept open at all times once the pool has
+        started; 0.
+    :param max_size: ceiling on open connections, idle, in use and being
+        opened together; by default ``pool_size + max_overflow``.
+    :param keep_alive: how long a connection beyond ``min_size`` may sit
+        unused before it is closed; 900.
+    :param max_lifetime: the age that no connection handed out has reached;
+        3600.  Each is replaced in the background up to 10 % earlier.
+    :param recycle: (``pool_recycle``) SQLAlchemy's name for
+        ``max_lifetime``; -1: for ever.
+    :param check_interval: how often upkeep looks at the pool when nothing
+        else wakes it; 5.
+    :param monitor_batch_size: the most connections that one upkeep pass
+        pings; 10.
+    :param ping_after: a connection without proof of life for this long is
+        pinged, by upkeep before anyone needs it, or else at checkout; 30.
+    :param pre_ping: (``pool_pre_ping``) ``ping_after=0``: ping at every
+        checkout; False.
+    :param ping_timeout: after this long without an answer a ping has failed
+        and the connection is cut; 5.
+    :param network_timeout: within this time the kernel ends what waits for
+        a peer that is gone; 60.  None: sockets are left alone.
+    :param num_workers: the most connects, pings and closes that upkeep does
+        at a time, prewarming apart; 3.
+    :param max_connecting: the most connects in flight; None.
+    :param reconnect_timeout: how long a checkout goes on waiting while
+        connects fail, before the driver's error is raised; 0.
+    :param max_waiting: the most callers that may wait without a connect
+        under way for them; None.
+    :param echo: (``echo_pool``) log what the pool does, as for ``Pool``.
+    :param logging_name: (``pool_logging_name``) as for ``Pool``.
+    :param reset_on_return: (``pool_reset_on_return``) as for ``Pool``.
+    :param events: (``pool_events``) as for ``Pool``.
+    :param dialect: as for ``Pool``.
+
+    :raises sqlalchemy.exc.ArgumentError: an argument is out of range,
+        contradicts another or has a wrong type.
+
+    .. versionadded:: 0.1
+    """
+
+    # its log stays where people switch on that of SQLAlchemy's pools
+    _sqla_logger_namespace = "sqlalchemy.pool.smart.SmartPool"
+
+    def __init__(
+        self,
+        creator: Any,
+        pool_size: int = _DEFAULT,
+        max_overflow: int = _DEFAULT,
+        timeout: Optional[float] = _DEFAULT,
+        use_lifo: bool = _DEFAULT,
+        min_size: int = _DEFAULT,
+        max_size: Optional[int] = _DEFAULT,
+        keep_alive: Optional[float] = _DEFAULT,
+        max_lifetime: Optional[float] = _DEFAULT,
+        recycle: float = _DEFAULT,
+        check_interval: float = _DEFAULT,
+        monitor_batch_size: int = _DEFAULT,
+        ping_after: float = _DEFAULT,
+        pre_ping: bool = _DEFAULT,
+        ping_timeout: float = _DEFAULT,
+        network_timeout: Optional[float] = _DEFAULT,
+        num_workers: int = _DEFAULT,
+        max_connecting: Optional[int] = _DEFAULT,
+        reconnect_timeout: float = _DEFAULT,
+        max_waiting: Optional[int] = _DEFAULT,
+        echo: Any = None,
+        logging_name: Optional[str] = None,
+        reset_on_return: Any = True,
+        events: Any = None,
+        dialect: Any = None,
+        _dispatch: Any = None,
+        _settings: Optional[Settings] = None,
+        _runtime: Optional[Runtime] = None,
+    ) -> None:
+        arguments = locals()
+        given = {
+            name: arguments[name]
+            for name in [*Settings.__dataclass_fields__, "recycle"]
+            if arguments[name] is not _DEFAULT
+        }
+        # recreate() hands its settings on whole, so that none is forgotten
+        settings = _settings or Settings.from_arguments(given)
+        self._given_runtime = _runtime
+        self._set_up(settings)
+        # past QueuePool, whose queue is not needed
+        Pool.__init__(
+            self,
+            creator,
+            recycle=settings.recycle,  # type: ignore[arg-type]
+            echo=echo,
+            logging_name=logging_name,
+            reset_on_return=reset_on_return,
+            events=events,
+            dialect=dialect,
+            pre_ping=settings.pre_ping,
+            _dispatch=_dispatch,
+        )
+        all_pools.add(self)
+
+    def _set_up(self, settings: Settings) -> None:
+        """Begin with empty books: nothing is derived from the dialect, which
+        may be set later, and nothing is opened."""
+        self.runtime: Runtime = self._given_runtime or self._new_runtime()
+        self._clock = self.runtime.clock
+        self.connecting = Connecting(self)
+        self.liveness = Liveness(self)
+        self.upkeep = Upkeep(self)
+        self.inventory = Inventory(
+            settings,
+            self.runtime,
+            connect=self.connecting.beside,
+            dismiss=self.dismiss,
+            look_again=self._look_again,
+        )
+        #: it has opened connections before, and upkeep looks after them
+        self.started = False
+        self._thread_bound: Optional[bool] = None
+        self._look_at = math.inf
+
+    def _new_runtime(self) -> Runtime:
+        return ThreadRuntime()
+
+    # -- checkout ----------------------------------------------------------
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        """Check a connection out; the whole of it, when one is at hand."""
+        inventory = self.inventory
+        record: Optional[Record] = None
+        if not inventory.waiters:
+            try:
+                record = inventory.take()
+            except IndexError:
+                pass  # not in here, or it would be every later error's context
+            else:
+                now = self._clock()
+                peek = record.peek
+                if now < record.trusted_until and (peek is None or peek()):
+                    record.taken_at = now
+                    record.uses += 1
+                    return record
+        return self._get_slowly(record)
+
+    def _get_slowly(self, record: Optional[Record]) -> Record:
+        """Check a connection out that has to be asked, awaited or opened.
+
+        :param record: one at hand, for which a look was not enough.
+        """
+        since = self._clock()
+        timeout = checkout_timeout(self.settings)
+        ends = since + timeout if timeout else math.inf
+        self._start_by_itself()
+        waited = False
+        while True:
+            if record is None:
+                outcome = self._queue(since, ends, timeout == 0, waited)
+                waited = True
+                record = self._taken(outcome, since, timeout)
+            if self._admit(record, ends):
+                record.taken_at = self._clock()
+                record.uses += 1
+                return record
+            record = None
+            if not waited and not self.inventory.waiters:
+                try:
+                    record = self.inventory.take()
+                except IndexError:
+                    pass
+
+    def _queue(
+        self, since: float, ends: float, impatient: bool, first: bool
+    ) -> Outcome:
+        """Wait for a turn, and return what came of it."""
+        inventory = self.inventory
+        waiter = Waiter(
+            self.runtime.signal(), since, impatient, copy_context()
+        )
+        try:
+            inventory.post(inventory.enter, waiter, first)
+            left = None if ends == math.inf else ends - self._clock()
+            waiter.signal.wait(left)
+            outcome = waiter.give_up()
+        except BaseException:
+            # cancelled or interrupted at the very moment it was served
+            self._pass_on(waiter.give_up())
+            inventory.post(inventory.leave, waiter)
+            raise
+        if outcome is None:
+            inventory.post(inventory.leave, waiter)
+            return Refusal.TIMEOUT
+        return outcome
+
+    def _pass_on(self, outcome: Optional[Outcome]) -> None:
+        """Give back what a caller was handed who is no longer there."""
+        inventory = self.inventory
+        if isinstance(outcome, Record):
+            inventory.idle.append(outcome)
+            inventory.look()
+        elif isinstance(outcome, Grant):
+            inventory.post(inventory.abandoned, outcome)
+
+    def _taken(
+        self, outcome: Outcome, since: float, timeout: Optional[float]
+    ) -> Record:
+        """Turn what the queue gave into a connection, or raise."""
+        if isinstance(outcome, Record):
+            return outcome
+        if isinstance(outcome, Grant):
+            try:
+                return self.connecting.open(outcome, idle=False)
+            except BaseException:
+                self.count("requests_errors")
+                raise
+        self.count("requests_errors")
+        if outcome is Refusal.CLOSED:
+            raise exc.PoolClosedError(
+                "the pool has been stopped; start() opens it again"
+            )
+        if isinstance(outcome, Refusal):
+            self._raise_timeout(outcome, since, timeout)
+        assert isinstance(outcome, BaseException)
+        try:
+            raise outcome
+        finally:
+            del outcome  # or its traceback would refer to itself
+
+    def _admit(self, record: Record, ends: float) -> bool:
+        """See whether a connection can be handed out; else close it."""
+        now = self._clock()
+        reason = record.going
+        if reason is None and now >= record.expires_at:
+            reason = "lifetime"
+        if reason is not None:
+            self.inventory.tending.add(record)
+            self.dismiss(record, reason)
+            return False
+        alive = False
+        try:
+            alive = self._is_alive(record, now, ends)
+        finally:
+            if not alive:
+                # also when interrupted: its stream may be out of step
+                self.inventory.tending.add(record)
+                self.count("connections_lost")
+                self.liveness.close(record, "unhealthy")
+                self.upkeep.wake()
+        return alive
+
+    def _is_alive(self, record: Record, now: float, ends: float) -> bool:
+        if not record.blind and record.peek is not None and not record.peek():
+            self.suspect_all()
+            return False
+        record.heard_from(now)
+        if not record.needs_ping(now):
+            record.judge()
+            return True
+        seconds = min(self.settings.ping_timeout, max(ends - now, 0.0))
+        answer = self.liveness.ping(record, seconds, idle=False)
+        if answer is Answer.ALIVE:
+            # or SQLAlchemy would ping it again, without a bound
+            record.fresh = True
+            return True
+        self.suspect_all()
+        if answer is Answer.SILENT:
+            inventory = self.inventory
+            inventory.post(inventory.set_aside, now)
+        return False
+
+    def _raise_timeout(
+        self, refusal: Refusal, since: float, timeout: Optional[float]
+    ) -> None:
+        waited = self._clock() - since
+        stats = self.stats()
+        error = self.inventory.backoff.error
+        text = (
+            f"QueuePool limit of size {self.size()} overflow "
+            f"{self.overflow()} reached, connection timed out, timeout "
+            f"{timeout or 0:.2f}; after {waited:.2f} s: {stats.pool_in_use} "
+            f"of {stats.pool_max or 'any number'} in use, "
+            f"{stats.pool_available} idle, {stats.pool_connecting} being "
+            f"opened, {stats.requests_waiting} waiting"
+        )
+        kind = exc.PoolTimeoutError
+        if refusal is Refusal.OVERLOADED:
+            kind = exc.PoolOverloadedError
+            text += f"; no more than {self.settings.max_waiting} may wait"
+        else:
+            self.count("requests_timeouts")
+        if self.inventory.paused:
+            text += "; the pool is paused"
+        if error is not None:
+            text += f"; connects fail: {type(error).__name__}: {error}"
+        failure = kind(text, stats, error)
+        if self.dispatch.checkout_timeout:
+            self.dispatch.checkout_timeout(self, failure)
+        raise failure from error
+
+    # -- checkin -----------------------------------------------------------
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        """Take a connection back; the whole of it, when it is to be kept."""
+        assert isinstance(record, Record)
+        now = self._clock()
+        record.idle_since = now
+        record.usage += now - record.taken_at
+        if record.going is None and record.dbapi_connection is not None:
+            inventory = self.inventory
+            inventory.idle.append(record)
+            if inventory.waiters:
+                inventory.look()
+        else:
+            self.runtime.on_books(partial(self._return_slowly, record))
+
+    def _return_slowly(self, record: Record) -> None:
+        inventory = self.inventory
+        if record not in inventory.members:
+            return  # of before a fork, or of another event loop
+        if record.dbapi_connection is None:
+            # invalidated or detached: that is freed room, no connection
+            if record.broken:
+                inventory.post(inventory.count, "returns_bad")
+            inventory.post(inventory.gone, record)
+            self.upkeep.wake()
+        elif record.going == "resize" and inventory.room >= 0:
+            # others went before it, which was enough
+            record.going = None
+            record.judge()
+            inventory.idle.append(record)
+            inventory.look()
+        else:
+            inventory.tending.add(record)
+            self.dismiss(record, str(record.going))
+
+    def dismiss(self, record: Record, reason: str) -> None:
+        """Close a connection beside the caller, who has taken it.
+
+        :param reason: as the ``retire`` event tells it.
+        """
+        job = partial(self._close_and_replace, record, reason)
+        if not self.inline:
+            try:
+                return self.runtime.spawn(job)
+            except RuntimeError:
+                pass  # no threads at interpreter exit
+        job()
+
+    def _close_and_replace(self, record: Record, reason: str) -> None:
+        self.liveness.close(record, reason)
+        if reason in ("lifetime", "drain") and not record.succeeded:
+            self.upkeep.replace()
+        self.upkeep.wake()
+
+    # -- what SQLAlchemy calls besides -------------------------------------
+
+    def _create_connection(self) -> ConnectionPoolEntry:
+        record = Record(self)
+        record.get_connection()
+        return record
+
+    def _invalidate(
+        self,
+        connection: PoolProxiedConnection,
+        exception: Optional[BaseException] = None,
+        _checkin: bool = True,
+    ) -> None:
+        """A query has met a disconnect, or a ``checkout`` listener wants all
+        connections replaced (``_checkin=False``)."""
+        if _checkin:
+            self.suspect_all()
+            if getattr(connection, "is_valid", False):
+                connection.invalidate(exception)
+        else:
+            self._dismiss_all("unhealthy")
+        self.upkeep.wake()
+
+    def _close_connection(
+        self, connection: DBAPIConnection, *, terminate: bool = False
+    ) -> None:
+        if closing_the_dead.get(False):
+            dialect = self._dialect
+            end = dialect.do_terminate if terminate else dialect.do_close
+            quietly(partial(end, connection), self.logger)
+        else:
+            super()._close_connection(connection, terminate=terminate)
+
+    def recreate(self) -> Self:
+        """Return a new pool with the same arguments and listeners."""
+        self.logger.info("Pool recreating")
+        return self.__class__(
+            self._creator,
+            echo=self.echo,
+            logging_name=self._orig_logging_name,
+            reset_on_return=self._reset_on_return,
+            dialect=self._dialect,
+            _dispatch=self.dispatch,
+            _settings=self.settings,
+            _runtime=self._given_runtime,
+        )
+
+    def dispose(self) -> None:
+        """Close the idle connections now, and those in use when they return.
+
+        ``engine.dispose()`` puts a new pool in this one's place.  This one,
+        if used again, simply starts anew.
+        """
+        self.upkeep.stop()
+        self.started = False
+        self._dismiss_all("close")
+        self.logger.info("Pool disposed. %s", self.status())
+
+    # -- what users call ---------------------------------------------------
+
+    def start(self, wait: bool = True, timeout: float = 30.0) -> None:
+        """Open ``min_size`` connections, and look after them from now on.
+
+        Starting twice is harmless.
+
+        :param wait: return when they are open.
+        :param timeout: seconds to wait at most.
+        :raises PoolTimeoutError: they were not opened in time; its cause is
+            what the last connect said.
+        """
+        self._open_again()
+        self._start_by_itself()
+        self.upkeep.fill()
+        if wait:
+            self.wait(timeout)
+
+    def wait(self, timeout: float = 30.0) -> None:
+        """Wait until ``min_size`` connections are open: a readiness probe.
+
+        :param timeout: seconds to wait at most.
+        :raises PoolTimeoutError: they were not opened in time.
+        :raises Exception: the driver's own, at once, when credentials are
+            wrong or the database does not exist.
+        """
+        self.upkeep.wait_until_full(timeout)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Close the pool; :meth:`start` opens it again.
+
+        Callers who wait, and all who come later, get a
+        :class:`.PoolClosedError`.  What is in use has time to come home, and
+        is closed when it does, however late.
+
+        :param timeout: seconds to wait for connections in use.
+        """
+        inventory = self.inventory
+        self.upkeep.stop()
+        self.started = False
+        inventory.post(inventory.close_gates, True)
+        self._dismiss_all("close")
+        self.upkeep.wait_until_empty(timeout)
+
+    def check(self) -> CheckResult:
+        """Ping every idle connection now, and replace the unhealthy ones."""
+        return self.upkeep.check()
+
+    def resize(
+        self, min_size: Optional[int] = None, max_size: Optional[int] = None
+    ) -> None:
+        """Set other limits, which hold at once and survive ``dispose()``.
+
+        Callers who wait are served if there is room now; what is too much is
+        closed as it comes home.
+
+        :param min_size: None: as it is.
+        :param max_size: None: as it is.
+        :raises sqlalchemy.exc.ArgumentError: nothing has been changed.
+        """
+        changes: dict[str, int] = {}
+        if min_size is not None:
+            changes["min_size"] = min_size
+        if max_size is not None:
+            changes["max_size"] = max_size
+        self._change_settings(**changes)
+        self.upkeep.wake()
+
+    def drain(self) -> None:
+        """Replace every connection: idle ones now, the others when they come
+        back; callers never see a gap."""
+        self.upkeep.drain()
+
+    def pause(self) -> None:
+        """Have checkouts wait, while their timeouts run: for a failover."""
+        self.inventory.post(self.inventory.close_gates, False)
+
+    def resume(self) -> None:
+        """End a :meth:`pause`."""
+        if not self.inventory.closed:
+            self.inventory.post(self.inventory.open_gates)
+            self.upkeep.wake()
+
+    def stats(self) -> PoolStats:
+        """Return the state of the pool, and what it has done so far."""
+        return self.inventory.stats()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.stop()
+
+    # -- for the other rooms -----------------------------------------------
+
+    def count(self, name: str) -> None:
+        """Add one to a counter of :class:`.PoolStats`."""
+        self.inventory.post(self.inventory.count, name)
+
+    def suspect_all(self) -> None:
+        """Have every connection answer a ping before it is handed out."""
+        now = self._clock()
+        for record in self.inventory.members.copy():
+            record.suspect(now)
+        self.upkeep.wake()
+
+    @property
+    def in_process(self) -> bool:
+        """The database lives in this process: there is no socket."""
+        return getattr(self._dialect, "name", None) in ("sqlite", "duckdb")
+
+    @property
+    def can_ping(self) -> bool:
+        """There is an engine's dialect, or a listener, that knows how to."""
+        return hasattr(self._dialect, "do_ping") or self.checks_by_event
+
+    @property
+    def checks_by_event(self) -> bool:
+        """Somebody listens to ``health_check``."""
+        return bool(self.dispatch.health_check)
+
+    @property
+    def inline(self) -> bool:
+        """Callers connect themselves: there is nothing to wait for, or
+        nothing known, and connections may be bound to their threads."""
+        return self.in_process or not hasattr(self._dialect, "do_ping")
+
+    @property
+    def may_open_in_background(self) -> bool:
+        """A connection that upkeep opens is of use to callers."""
+        return not self.inline or (
+            self.in_process and self._thread_bound is False
+        )
+
+    def may_touch(self, record: Record) -> bool:
+        """Tell whether upkeep may use a connection, from its own thread."""
+        if not self.inline:
+            return True
+        if self._thread_bound is None:
+            self._thread_bound = self._is_thread_bound(record)
+        return not self._thread_bound
+
+    def _is_thread_bound(self, record: Record) -> bool:
+        """Try; SQLite connections refuse other threads than their own."""
+        if self._is_asyncio or record.dbapi_connection is None:
+            return False
+        try:
+            record.dbapi_connection.cursor().close()
+        except Exception:  # of the driver's classes, which are unknown here
+            return True
+        return False
+
+    def _start_by_itself(self) -> None:
+        if not self.started and not self.inventory.closed:
+            self.started = True
+            self.inventory.inline = self.inline
+            self.upkeep.start()
+            if not self.inline:
+                self.upkeep.fill()
+
+    def _open_again(self) -> None:
+        if self.inventory.closed:
+            self.inventory.post(self.inventory.open_gates)
+
+    def _dismiss_all(self, reason: str) -> None:
+        """Close what is idle, and have the rest closed as it comes home."""
+        inventory = self.inventory
+        for grant in inventory.opening.copy():
+            grant.unwanted = True
+        for record in inventory.members.copy():
+            record.going = reason
+            record.judge()
+        self.upkeep.close_idle(reason)
+
+    def _look_again(self, seconds: float) -> None:
+        """Have the inventory looked at, for whoever waits for the clock."""
+        look_at = self._clock() + seconds
+        if look_at < self._look_at:
+            self._look_at = look_at
+            method = weakref.WeakMethod(self._look_now)
+            self.runtime.call_later(seconds, call_weakly(method))
+
+    def _look_now(self) -> None:
+        self._look_at = math.inf
+        self.inventory.look()

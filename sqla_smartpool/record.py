@@ -1,0 +1,200 @@
+"""One connection of the pool, and what the pool knows of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from typing import Callable
+from typing import Optional
+from typing import TYPE_CHECKING
+import weakref
+
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from ._sqlalchemy import _ConnectionRecord
+from .sockets import health_call_of
+from .sockets import Line
+from .sockets import line_of
+
+if TYPE_CHECKING:
+    from .pool import SmartPool
+
+#: up to this part of ``max_lifetime`` a connection is retired early, so that
+#: connections that were opened together do not expire together
+_JITTER = 0.1
+#: a connection whose socket is out of reach is trusted for so long after its
+#: checkin, in seconds; pgxpool does the same
+_BLIND_TRUST = 1.0
+#: one that has just been opened, and was never used, needs no ping for so
+#: long, in seconds, even with ``pre_ping``
+_FRESH = 1.0
+
+
+class Record(_ConnectionRecord):
+    """SQLAlchemy's connection record with the pool's own fields.
+
+    Times are those of the pool's clock, in seconds.  Whoever holds the
+    connection writes to its record: its caller, or upkeep.
+    """
+
+    __slots__ = (
+        "pool",
+        "born",
+        "early",
+        "proven_at",
+        "suspect_at",
+        "trusted_until",
+        "idle_since",
+        "taken_at",
+        "uses",
+        "usage",
+        "going",
+        "succeeded",
+        "broken",
+        "handed",
+        "line",
+        "peek",
+        "blind",
+        "doubted",
+    )
+
+    def __init__(self, pool: SmartPool) -> None:
+        self.pool = pool
+        #: how many checkouts it has served, and for how long in all
+        self.uses = 0
+        self.usage = 0.0
+        self.taken_at = 0.0
+        #: the reason for which it does not go back among the idle ones
+        self.going: Optional[str] = None
+        #: its successor has been opened already
+        self.succeeded = False
+        #: it was invalidated, by its user or by SQLAlchemy
+        self.broken = False
+        #: the waiter that it was last handed to
+        self.handed: Optional[weakref.ref[Any]] = None
+        #: the checkout that upkeep found nobody to hold, by ``uses``
+        self.doubted = -1
+        #: tells in about a microsecond whether it can be handed out; None:
+        #: there is nothing to look at
+        self.peek: Optional[Callable[[], bool]] = None
+        self.line: Optional[Line] = None
+        self.blind = False
+        self.born = self.proven_at = self.idle_since = 0.0
+        self.early = 0.0
+        self.suspect_at = -math.inf
+        self.trusted_until = -math.inf
+        super().__init__(pool, connect=False)
+
+    def get_connection(self) -> DBAPIConnection:
+        """Return the connection, opening one if there is none.
+
+        SQLAlchemy's own would also replace, in the caller's path and by the
+        wall clock, what it takes for stale: here upkeep does that.
+        """
+        if self.dbapi_connection is not None:
+            return self.dbapi_connection
+        connection = super().get_connection()
+        self._opened()
+        return connection
+
+    def _opened(self) -> None:
+        runtime, settings = self.pool.runtime, self.pool.settings
+        now = runtime.clock()
+        self.born = self.idle_since = now
+        # drawn once: drawn anew at each look, it would gather at the bound
+        self.early = _JITTER * runtime.chance()
+        self.going = None
+        self.succeeded = self.broken = False
+        self.suspect_at = -math.inf
+        self._find_line()
+        if self.line is not None and settings.network_timeout is not None:
+            self.line.bound_by(settings.network_timeout)
+        self.proven(now)
+
+    def _find_line(self) -> None:
+        self.line = self.peek = None
+        self.blind = False
+        if self.pool.in_process:
+            return
+        driver_connection = self.driver_connection
+        healthy = health_call_of(driver_connection)
+        self.line = line_of(driver_connection)
+        if healthy is not None:
+            # no reference to the connection, which must be able to vanish
+            self.peek = self._is_healthy
+        elif self.line is not None:
+            self.peek = self.line.open
+        elif self.pool.can_ping:
+            self.peek = self._was_just_used
+            self.blind = True
+
+    def _is_healthy(self) -> bool:
+        driver_connection = self.driver_connection
+        healthy = health_call_of(driver_connection)
+        return healthy is not None and healthy(driver_connection)
+
+    def _was_just_used(self) -> bool:
+        return self.pool.runtime.clock() - self.idle_since < _BLIND_TRUST
+
+    def proven(self, when: float) -> None:
+        """It has been shown to be alive."""
+        self.proven_at = when
+        self.judge()
+
+    def suspect(self, now: float) -> None:
+        """Something has happened that may have killed it."""
+        self.suspect_at = now
+        self.trusted_until = -math.inf
+
+    def judge(self) -> None:
+        """Work out until when a peek is all that a checkout needs."""
+        settings = self.pool.settings
+        self.trusted_until = min(
+            self.proven_at + settings.proof_window, self.expires_at
+        )
+        if self.suspect_at >= self.proven_at or self.going is not None:
+            self.trusted_until = -math.inf
+
+    @property
+    def expires_at(self) -> float:
+        """From when on it is not handed out any more."""
+        lifetime = self.pool.settings.max_lifetime
+        return math.inf if lifetime is None else self.born + lifetime
+
+    @property
+    def retire_at(self) -> float:
+        """From when on upkeep replaces it."""
+        lifetime = self.pool.settings.max_lifetime
+        if lifetime is None:
+            return math.inf
+        return self.born + lifetime * (1.0 - self.early)
+
+    def heard_from(self, now: float) -> None:
+        """Take what the kernel knows of the server's last bytes as proof."""
+        if self.line is not None and not self.pool.checks_by_event:
+            silence = self.line.silence()
+            if silence is not None and now - silence > self.proven_at:
+                self.proven(now - silence)
+
+    def needs_ping(self, now: float) -> bool:
+        """Tell whether it must answer a ping before it is handed out."""
+        if not self.pool.can_ping:
+            return False
+        if self.suspect_at >= self.proven_at:
+            return True
+        if self.blind and not self._was_just_used():
+            return now - self.proven_at >= _BLIND_TRUST
+        if self.uses == 0 and now - self.proven_at < _FRESH:
+            return False
+        return now - self.proven_at >= self.pool.settings.proof_window
+
+    def invalidate(
+        self, e: Optional[BaseException] = None, soft: bool = False
+    ) -> None:
+        if soft:
+            # it is replaced when it comes home, or before it is handed out
+            self.going = "unhealthy"
+            self.trusted_until = -math.inf
+        elif self.fairy_ref is not None:
+            self.broken = True
+        super().invalidate(e, soft)

@@ -1,0 +1,272 @@
+"""What the operating system knows of a connection, without asking the server.
+
+A driver's socket is looked at through its descriptor.  The driver stays its
+owner: nothing here closes it, and before each use the descriptor is shown to
+be still the one of the connection's birth, as a driver that closes its
+socket has the number given to the next one at once.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import socket
+import sys
+import threading
+from typing import Any
+from typing import Callable
+from typing import Optional
+
+#: Linux: a number that no other socket has until the next boot.  Unlike
+#: ``fstat``, ``getsockopt`` holds on to the interpreter lock: letting go of it
+#: costs up to 5 ms beside one busy thread.
+_SO_COOKIE = 57
+_TCP_INFO = getattr(socket, "TCP_INFO", None)
+_ESTABLISHED = 1  # TCP_ESTABLISHED in linux/tcp_states.h
+#: where tcpi_last_data_recv stands in struct tcp_info (linux/tcp.h)
+_LAST_DATA_RECV = slice(52, 56)
+_TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+_PEEK = socket.MSG_PEEK | getattr(socket, "MSG_DONTWAIT", 0)
+
+
+def _fileno(connection: Any) -> Any:
+    return connection.fileno()
+
+
+def _asyncio_socket(connection: Any) -> Any:
+    return connection._writer.get_extra_info("socket").fileno()
+
+
+#: How to reach the descriptor of each driver's connections, by the package
+#: that the connection's class comes from.  To add a driver is to add a line.
+#: A driver's methods are never called on a guess: what is not listed here is
+#: asked by pings.
+_DESCRIPTORS: dict[str, Callable[[Any], Any]] = {
+    "psycopg": _fileno,
+    "psycopg2": _fileno,
+    "psycopg2cffi": _fileno,
+    "MySQLdb": _fileno,
+    "pg8000": lambda connection: connection._usock.fileno(),
+    "redshift_connector": lambda connection: connection._usock.fileno(),
+    "pymysql": lambda connection: connection._sock.fileno(),
+    "mysql": lambda connection: connection._socket._sock.fileno(),
+    "mariadb": lambda connection: connection.socket,
+    "asyncpg": lambda connection: (
+        connection._transport.get_extra_info("socket").fileno()
+    ),
+    "aiomysql": _asyncio_socket,
+    "asyncmy": _asyncio_socket,
+}
+
+#: drivers that can tell by themselves whether a connection is alive, without
+#: a round trip
+_HEALTH: dict[str, Callable[[Any], bool]] = {
+    "oracledb": lambda connection: bool(connection.is_healthy()),
+}
+
+
+class _View(_socket.socket):
+    """A socket object on a descriptor that belongs to somebody else."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # in place of the close() that a socket's finalizer would do
+        self.detach()
+
+
+class Line:
+    """One connection's socket, as far as the pool has to do with it.
+
+    :param descriptor: of an open socket.
+    :raises OSError: when it is not a socket.
+    """
+
+    __slots__ = ("_view", "_tcp", "_identity")
+
+    def __init__(self, descriptor: int) -> None:
+        # SOCK_NONBLOCK only spares the descriptor from being changed by
+        # socket.setdefaulttimeout(); it is not applied to it
+        kind = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+        self._view = _View(-1, kind, 0, descriptor)
+        self._tcp = self._view.family in (socket.AF_INET, socket.AF_INET6)
+        self._identity = self._identify()
+
+    def _identify(self) -> object:
+        try:
+            return self._view.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
+        except OSError:  # not Linux
+            return os.fstat(self._view.fileno()).st_ino
+
+    def open(self) -> bool:
+        """Tell whether this host knows of nothing against the connection.
+
+        What may be a farewell or a mere notice counts as nothing here: see
+        :meth:`pending`.
+        """
+        try:
+            if self._tcp and _TCP_INFO is not None:
+                look = self._view.getsockopt
+                return (
+                    look(socket.SOL_SOCKET, _SO_COOKIE, 8) == self._identity
+                    and look(socket.IPPROTO_TCP, _TCP_INFO, 1)[0]
+                    == _ESTABLISHED
+                )
+            return self._identify() == self._identity and self._peek() != b""
+        except OSError:
+            return False
+
+    def pending(self) -> bool:
+        """Tell whether bytes have come that nobody has read."""
+        try:
+            return bool(self._peek())
+        except OSError:
+            return True
+
+    def _peek(self) -> Optional[bytes]:
+        if not hasattr(socket, "MSG_DONTWAIT"):  # Windows
+            import select
+
+            if not select.select([self._view.fileno()], [], [], 0)[0]:
+                return None
+        try:
+            return self._view.recv(1, _PEEK)
+        except BlockingIOError:
+            return None
+
+    def silence(self) -> Optional[float]:
+        """Seconds since bytes last came from the server; None: unknown."""
+        if not self._tcp or _TCP_INFO is None:
+            return None
+        try:
+            if self._identify() != self._identity:
+                return None
+            info = self._view.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 56)
+        except OSError:
+            return None
+        return int.from_bytes(info[_LAST_DATA_RECV], sys.byteorder) / 1000
+
+    def bound_by(self, seconds: float) -> None:
+        """Have the kernel end whatever waits for a peer that is gone.
+
+        Keepalive ends what waits for bytes, TCP_USER_TIMEOUT what waits for
+        its own to be acknowledged.  Whatever is set already stays.
+
+        :param seconds: for how long a lost peer may go unnoticed.
+        """
+        if not self._tcp:
+            return
+        fresh = socket.socket(self._view.family, socket.SOCK_STREAM)
+        with fresh:
+            for level, option, value in _kernel_limits(seconds):
+                try:
+                    if self._view.getsockopt(
+                        level, option
+                    ) == fresh.getsockopt(level, option):
+                        self._view.setsockopt(level, option, value)
+                except OSError:
+                    continue  # this system does not let it be set
+
+    def sever(self) -> None:
+        """Shut the connection down, waking whoever is blocked on it."""
+        line = self.hold()
+        if line is not None:
+            line.cut()
+            line.release()
+
+    def hold(self) -> Optional[Held]:
+        """Take hold of the connection itself, beside the driver.
+
+        :return: None when the driver has closed it.
+        """
+        try:
+            if self._identify() != self._identity:
+                return None
+            return Held(os.dup(self._view.fileno()))
+        except OSError:
+            return None
+
+
+class Held:
+    """A descriptor of our own for a driver's socket.
+
+    Shutting it down wakes a driver that is blocked in a system call, and
+    cannot hit another socket, whatever the driver does in the meantime.
+    """
+
+    __slots__ = ("_socket", "_lock")
+
+    def __init__(self, descriptor: int) -> None:
+        kind = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+        self._socket = _socket.socket(-1, kind, 0, descriptor)
+        # cut and release are called by different threads
+        self._lock = threading.Lock()
+
+    def cut(self) -> None:
+        with self._lock:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # is no longer connected
+
+    def release(self) -> None:
+        with self._lock:
+            self._socket.close()
+
+
+def _kernel_limits(seconds: float) -> list[tuple[int, int, int]]:
+    whole = max(1, round(seconds))
+    idle = max(1, whole // 2)
+    interval = max(1, whole // 10)
+    probes = max(1, -(-(whole - idle) // interval))
+    tcp = socket.IPPROTO_TCP
+    limits = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for name, value in (
+        ("TCP_KEEPIDLE", idle),
+        ("TCP_KEEPALIVE", idle),  # its name on macOS
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", probes),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            limits.append((tcp, option, value))
+    if _TCP_USER_TIMEOUT is not None:
+        limits.append((tcp, _TCP_USER_TIMEOUT, max(1, int(seconds * 1000))))
+    return limits
+
+
+def _listed(driver_connection: object, table: dict[str, Any]) -> Any:
+    for kind in type(driver_connection).__mro__:
+        found = table.get(kind.__module__.partition(".")[0])
+        if found is not None:
+            return found
+    return None
+
+
+def line_of(driver_connection: object) -> Optional[Line]:
+    """Reach a connection's socket.
+
+    :param driver_connection: as SQLAlchemy's ``driver_connection``.
+    :return: None when it cannot be reached, or is none.
+    """
+    reach = _listed(driver_connection, _DESCRIPTORS)
+    if reach is None:
+        return None
+    try:
+        descriptor = reach(driver_connection)
+        # a mock answers to every name, but with no number
+        if type(descriptor) is not int or descriptor < 0:
+            return None
+        return Line(descriptor)
+    except Exception:  # another release of the driver: pings still work
+        return None
+
+
+def health_call_of(
+    driver_connection: object,
+) -> Optional[Callable[[Any], bool]]:
+    """Return the driver's own health call; None: it has none."""
+    found: Optional[Callable[[Any], bool]] = _listed(
+        driver_connection, _HEALTH
+    )
+    return found

@@ -1,0 +1,492 @@
+"""What the pool does by itself: one pass after the other; look, decide, do.
+
+:func:`plan` decides, and does nothing.  :class:`Upkeep` looks, and does what
+was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from functools import partial
+import logging
+import math
+from typing import Callable
+from typing import NamedTuple
+from typing import Optional
+from typing import TYPE_CHECKING
+import weakref
+
+from .liveness import Answer
+from .record import Record
+from .runtime import Alarm
+from .runtime import call_weakly
+from .runtime import side_by_side
+from .settings import Settings
+from .stats import CheckResult
+
+if TYPE_CHECKING:
+    from .pool import SmartPool
+
+log = logging.getLogger("sqla_smartpool.upkeep")
+
+#: looks are never closer together than this, seconds
+_SHORTEST_PAUSE = 0.01
+#: how much later than planned a look may come before it is taken for a stop
+#: of the whole process, seconds
+_LATE = 5.0
+#: a pass that takes longer than this is given up for lost, seconds
+_LONGEST_PASS = 120.0
+
+
+class Seen(NamedTuple):
+    """One connection in the hands of nobody, as a look finds it."""
+
+    record: Record
+    idle_since: float
+    retire_at: float
+    proven_at: float
+    dead: bool = False
+    suspect: bool = False
+
+
+class Snapshot(NamedTuple):
+    """A pool as a look finds it.
+
+    :param idle: the connections that wait for a caller.
+    :param busy: when each of the others is to be retired.
+    :param opening: how many connects are under way.
+    :param waiting: somebody waits for a connection.
+    :param retry_at: until when upkeep holds back with connects.
+    :param may_ping: pings make sense.
+    """
+
+    idle: Sequence[Seen]
+    busy: Sequence[tuple[Record, float]] = ()
+    opening: int = 0
+    waiting: bool = False
+    retry_at: float = 0.0
+    may_ping: bool = True
+
+
+@dataclass
+class Plan:
+    """What is to be done, and when to look again."""
+
+    #: dead: close without a farewell
+    cut: list[Record] = field(default_factory=list)
+    #: surplus, with the reason
+    close: list[tuple[Record, str]] = field(default_factory=list)
+    #: too old: replace, idle or in use
+    renew: list[Record] = field(default_factory=list)
+    #: ask whether they are alive
+    ping: list[Record] = field(default_factory=list)
+    #: how many to open to reach the floor
+    open: int = 0
+    #: seconds until the next look
+    look_in: float = math.inf
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.cut or self.close or self.renew or self.ping or self.open
+        )
+
+
+def plan(seen: Snapshot, now: float, settings: Settings) -> Plan:
+    """Decide what a pass has to do.
+
+    :param now: the time, by the same clock as the snapshot's times.
+    """
+    todo = Plan(look_in=settings.check_interval)
+    todo.cut = [item.record for item in seen.idle if item.dead]
+    left = [item for item in seen.idle if not item.dead]
+    size = len(left) + len(seen.busy) + seen.opening
+
+    if not seen.waiting:
+        kept = _surplus(todo, left, size, now, settings)
+        size -= len(left) - len(kept)
+        _too_old(todo, kept, seen.busy, now)
+        if seen.may_ping:
+            _due_for_a_ping(todo, kept, now, settings)
+
+    if size < settings.min_size:
+        hold_back = seen.retry_at - now
+        if hold_back <= 0:
+            todo.open = settings.min_size - size
+        else:
+            todo.look_in = min(todo.look_in, hold_back)
+    todo.look_in = max(todo.look_in, _SHORTEST_PAUSE)
+    return todo
+
+
+def _surplus(
+    todo: Plan, left: list[Seen], size: int, now: float, settings: Settings
+) -> list[Seen]:
+    """Close what is beyond the ceiling, or was unused for too long."""
+    ceiling = math.inf if settings.ceiling is None else settings.ceiling
+    keep_alive = settings.keep_alive
+    kept = []
+    for item in sorted(left, key=lambda item: item.idle_since):
+        unused_until = item.idle_since + (
+            math.inf if keep_alive is None else keep_alive
+        )
+        if size > ceiling:
+            todo.close.append((item.record, "resize"))
+            size -= 1
+        elif size > settings.min_size and unused_until <= now:
+            todo.close.append((item.record, "idle"))
+            size -= 1
+        else:
+            kept.append(item)
+            if size > settings.min_size:
+                todo.look_in = min(todo.look_in, unused_until - now)
+    return kept
+
+
+def _too_old(
+    todo: Plan,
+    kept: list[Seen],
+    busy: Sequence[tuple[Record, float]],
+    now: float,
+) -> None:
+    ages = [(item.record, item.retire_at) for item in kept]
+    for record, retire_at in [*ages, *busy]:
+        if retire_at <= now:
+            todo.renew.append(record)
+        else:
+            todo.look_in = min(todo.look_in, retire_at - now)
+
+
+def _due_for_a_ping(
+    todo: Plan, kept: list[Seen], now: float, settings: Settings
+) -> None:
+    """Ping what would be due before the next look, the oldest proof first."""
+    soon = now + settings.check_interval
+    too_soon = now - settings.check_interval / 2
+    old = set(map(id, todo.renew))
+    due = sorted(
+        (
+            item
+            for item in kept
+            if item.suspect
+            or (
+                item.proven_at + settings.proof_window <= soon
+                and item.proven_at <= too_soon
+            )
+        ),
+        key=lambda item: item.proven_at,
+    )
+    pings = [item.record for item in due if id(item.record) not in old]
+    todo.ping = pings[: settings.monitor_batch_size]
+    if len(pings) > len(todo.ping):
+        todo.look_in = 0.0
+
+
+class Upkeep:
+    """Looks after one pool, from its start until its stop."""
+
+    def __init__(self, pool: SmartPool) -> None:
+        self._pool = pool
+        self.active = False
+        self._alarm: Optional[Alarm] = None
+        self._due_at = math.inf
+        #: when the pass that is under way began; None: none is
+        self._pass_began: Optional[float] = None
+        #: something happened during the pass
+        self._again = False
+        #: pings that were not answered since one last was
+        self._silent = 0
+
+    # -- when --------------------------------------------------------------
+
+    def start(self) -> None:
+        self.active = True
+        self.wake()
+
+    def stop(self) -> None:
+        self.active = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._due_at = math.inf
+
+    def wake(self, delay: float = 0.0) -> None:
+        """Look again in ``delay`` seconds, if not sooner."""
+        if not self.active:
+            return
+        due_at = self._pool.runtime.clock() + delay
+        if due_at < self._due_at:
+            self._due_at = due_at
+            if self._alarm is not None:
+                self._alarm.cancel()
+            look = call_weakly(weakref.WeakMethod(self._look))
+            self._alarm = self._pool.runtime.call_later(delay, look)
+
+    def _look(self) -> None:
+        """Look and decide; whatever takes time is done elsewhere."""
+        if not self.active:
+            return
+        pool = self._pool
+        now = pool.runtime.clock()
+        late = now - self._due_at
+        self._due_at = math.inf
+        # whatever happens below, there is a next look
+        self.wake(pool.settings.check_interval)
+        if math.inf > late > pool.settings.check_interval + _LATE:
+            pool.logger.info("upkeep was stopped for %.0f s", late)
+            pool.suspect_all()
+        pool.inventory.look()
+        if self._under_way(now):
+            self._again = True
+            return
+        todo = self._decide(now)
+        self.wake(todo.look_in)
+        if todo:
+            self._pass_began = now
+            try:
+                pool.runtime.spawn(partial(self._pass, todo, now))
+            except RuntimeError:  # interpreter exit: there is no upkeep then
+                self._pass_began = None
+
+    def _under_way(self, now: float) -> bool:
+        began = self._pass_began
+        if began is None:
+            return False
+        if now - began < _LONGEST_PASS:
+            return True
+        log.error("a pass of upkeep has not ended in %.0f s", now - began)
+        return False
+
+    # -- look --------------------------------------------------------------
+
+    def _decide(self, now: float) -> Plan:
+        pool = self._pool
+        inventory = pool.inventory
+        if inventory.paused:
+            return Plan(look_in=pool.settings.check_interval)
+        self._reclaim(now)
+        resting = [*inventory.idle.copy(), *inventory.aside.copy()]
+        idle = [self._see(record, now) for record in resting]
+        elsewhere = set(inventory.tending.copy())
+        elsewhere.update(resting)
+        snapshot = Snapshot(
+            idle,
+            [
+                (record, record.retire_at)
+                for record in inventory.members.copy()
+                if record not in elsewhere and record.going is None
+            ],
+            len(inventory.opening) + len(inventory.tending),
+            bool(inventory.waiters),
+            inventory.backoff.retry_at,
+            pool.can_ping and not self._outage,
+        )
+        todo = plan(snapshot, now, pool.settings)
+        if not pool.may_open_in_background:
+            todo.open = 0
+        return todo
+
+    @staticmethod
+    def _see(record: Record, now: float) -> Seen:
+        record.heard_from(now)
+        line = record.line
+        return Seen(
+            record,
+            record.idle_since,
+            record.retire_at,
+            record.proven_at,
+            dead=line is not None and not line.open(),
+            suspect=record.suspect_at >= record.proven_at,
+        )
+
+    @property
+    def _outage(self) -> bool:
+        """Nobody answers, and new connects do not succeed either: what is
+        there is left alone, as it may be a pooler that pauses."""
+        return self._silent > 1 and self._pool.inventory.backoff.failing
+
+    def _reclaim(self, now: float) -> None:
+        """Find what was lost to an exception between any two bytecodes.
+
+        A connection that is neither idle nor with upkeep, and whose checkout
+        nobody holds, is lost if the next look finds it the same.
+        """
+        pool = self._pool
+        inventory = pool.inventory
+        resting = {*inventory.idle.copy(), *inventory.aside.copy()}
+        resting.update(inventory.tending.copy())
+        for record in inventory.members.copy():
+            held = record.fairy_ref is not None and record.fairy_ref()
+            handed = record.handed is not None and record.handed()
+            if record in resting or held or handed:
+                record.doubted = -1
+            elif record.doubted != record.uses:
+                record.doubted = record.uses
+                self.wake(1.0)
+            else:
+                log.warning("found a connection that was lost; closing it")
+                pool.count("reclaimed")
+                record.doubted = -1
+                inventory.tending.add(record)
+                pool.dismiss(record, "unhealthy")
+
+    # -- do ----------------------------------------------------------------
+
+    def _pass(self, todo: Plan, began: float) -> None:
+        try:
+            self._carry_out(todo)
+        except Exception:  # upkeep must go on; the next look tries again
+            self._pool.count("_failed_passes")
+            log.exception("a pass of upkeep failed")
+        finally:
+            if self._pass_began == began:
+                self._pass_began = None
+            if self._again:
+                self._again = False
+                self.wake()
+
+    def _carry_out(self, todo: Plan) -> None:
+        jobs: list[Callable[[], object]] = []
+        jobs += [partial(self._close, rec, "unhealthy") for rec in todo.cut]
+        missing = todo.open
+        jobs += [self._open for _ in range(missing)]
+        jobs += [partial(self.renew, rec, "lifetime") for rec in todo.renew]
+        jobs += [partial(self._ping, record) for record in todo.ping]
+        jobs += [partial(self._close, *item) for item in todo.close]
+        self._do(jobs)
+        if todo.cut:
+            self.wake()
+
+    def _do(self, jobs: list[Callable[[], object]]) -> None:
+        side_by_side(
+            self._pool.runtime,
+            [partial(self._guarded, job) for job in jobs],
+            self._pool.settings.num_workers,
+        )
+
+    def _guarded(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except Exception:  # one connection's trouble is not the others'
+            self._pool.count("_failed_passes")
+            log.exception("upkeep of a connection failed")
+
+    def _open(self) -> Optional[Record]:
+        pool = self._pool
+        if not pool.may_open_in_background:
+            return None
+        opened = pool.connecting.one(
+            unasked=True, seconds=pool.settings.connect_timeout
+        )
+        if opened is None:
+            self.wake(max(0.0, self._hold_back()))
+        return opened
+
+    def _hold_back(self) -> float:
+        pool = self._pool
+        return pool.inventory.backoff.retry_at - pool.runtime.clock()
+
+    def _close(self, record: Record, reason: str) -> bool:
+        pool = self._pool
+        if not pool.may_touch(record) or not pool.inventory.claim(record):
+            return False
+        if reason == "unhealthy":
+            pool.count("connections_lost")
+        pool.liveness.close(record, reason)
+        return True
+
+    def _ping(self, record: Record) -> Optional[bool]:
+        """Ping an idle connection.
+
+        :return: None: a caller has it.
+        """
+        pool = self._pool
+        if self._silent > 1 and not self._replace_suspect(record):
+            return None
+        if not pool.may_touch(record) or not pool.inventory.claim(record):
+            return None
+        try:
+            answer = pool.liveness.ping(
+                record, pool.settings.ping_timeout, idle=True
+            )
+        except BaseException:  # interrupted: its stream may be out of step
+            pool.liveness.close(record, "unhealthy")
+            raise
+        if answer is Answer.ALIVE:
+            self._silent = 0
+            pool.inventory.put_back(record)
+            return True
+        self._silent += answer is Answer.SILENT
+        pool.count("connections_lost")
+        pool.liveness.close(record, "unhealthy")
+        self.wake()
+        return False
+
+    def _replace_suspect(self, record: Record) -> bool:
+        """Nobody answers: have a new connection before giving up this one.
+
+        :return: False: there is nothing left to do about the record.
+        """
+        pool = self._pool
+        if not pool.may_open_in_background:
+            return True
+        seconds = pool.settings.ping_timeout
+        if pool.connecting.one(unasked=False, seconds=seconds) is not None:
+            self._close(record, "unhealthy")
+            return False
+        if pool.inventory.room > 0:
+            return False  # connects stall as well: leave it alone
+        return True
+
+    def renew(self, record: Record, reason: str) -> None:
+        """Replace a connection, opening the new one before closing the old.
+
+        :param reason: "lifetime" or "drain".
+        """
+        pool = self._pool
+        inventory = pool.inventory
+        if not pool.may_open_in_background:
+            self._close(record, reason)
+            return
+        opened = self._open()
+        if opened is None and inventory.room > 0:
+            if inventory.backoff.failing:
+                return  # the old one is better than none
+        if opened is not None:
+            # keep_alive counts on from its predecessor's last use
+            opened.idle_since = record.idle_since
+        if inventory.claim(record):
+            pool.liveness.close(record, reason)
+            if opened is None:
+                self._open()
+        else:
+            # in use, or on its way: it goes when it comes home
+            record.succeeded = opened is not None
+            record.going = reason
+            record.judge()
+
+    # -- on request --------------------------------------------------------
+
+    def check(self) -> CheckResult:
+        """Ping every idle connection now."""
+        results: list[Optional[bool]] = []
+        inventory = self._pool.inventory
+
+        def check(record: Record) -> None:
+            results.append(self._ping(record))
+
+        resting = [*inventory.idle.copy(), *inventory.aside.copy()]
+        self._do([partial(check, record) for record in resting])
+        replaced = results.count(False)
+        self._do([self._open for _ in range(replaced)])
+        return CheckResult(replaced + results.count(True), replaced)
+
+    def drain(self) -> None:
+        """Replace every connection."""
+        inventory = self._pool.inventory
+        resting = [*inventory.idle.copy(), *inventory.aside.copy()]
+        for record in inventory.members.copy():
+            if record not in resting:
+                record.going = "drain"
+                record.judge()
+        self._do([partial(self.renew, record, "drain") for record in resting])

@@ -1,0 +1,71 @@
+"""The servers as pytest fixtures: ``postgresql`` and ``mariadb``.
+
+Load it in the uppermost ``conftest.py``::
+
+    pytest_plugins = ["tests.lab.fixtures"]
+
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from typing import Iterator
+from typing import NoReturn
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.lab.servers import MariaDB
+    from tests.lab.servers import PostgreSQL
+    from tests.lab.servers import Server
+
+_started: list[Server] = []
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test on a developer's machine, fail it in CI.
+
+    CI has all servers and drivers, so what is missing there is a mistake
+    which a skipped test would hide.
+
+    :param reason: what is missing, and how to get it.
+
+    """
+    if os.environ.get("CI"):
+        pytest.fail(f"missing in CI: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server, the same for all tests of this process."""
+    yield from _serve("PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB server, the same for all tests of this process."""
+    yield from _serve("MariaDB")
+
+
+def _serve(kind: str) -> Iterator[Any]:
+    try:
+        from tests.lab import servers
+
+        server = getattr(servers, kind)()
+    except (ImportError, FileNotFoundError) as error:
+        missing(str(error))
+    with server:
+        _started.append(server)
+        yield server
+        _started.remove(server)
+
+
+@pytest.fixture(autouse=True)
+def _servers_as_found() -> Iterator[None]:
+    """A test may leave a server frozen, down or with other settings."""
+    yield
+    for server in _started:
+        server.recover()
