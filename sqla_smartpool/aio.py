@@ -57,16 +57,44 @@ class LoopSignal:
 
 
 class LoopRuntime:
-    """The runtime of :class:`.AsyncSmartPool`, for one event loop."""
+    """The runtime of :class:`.AsyncSmartPool`, for one event loop at a time.
+
+    The loop is not known before the first checkout.
+    """
 
     clock = staticmethod(time.monotonic)
     chance = staticmethod(random.random)
 
+    loop: asyncio.AbstractEventLoop
+
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self.loop = None  # type: ignore[assignment]
+        self._thread: Optional[int] = None
         # the loop itself keeps weak references to its tasks only
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve this loop, which is the running one, from now on."""
+        self.loop = loop
+        self._thread = threading.get_ident()
+        self._tasks = set()
+
+    def may_move(
+        self, loop: asyncio.AbstractEventLoop, in_use: bool
+    ) -> bool:
+        """Tell whether another loop can be served from now on.
+
+        :param in_use: there are connections, which belong to the old loop.
+        :raises PoolLoopError: names both loops and the remedy.
+        """
+        if self.loop is None or self.loop.is_closed() or not in_use:
+            return True
+        raise exc.PoolLoopError(
+            f"this pool serves {self.loop!r}, which has not been closed, and "
+            f"was now used from {loop!r}; an async engine's connections "
+            "cannot leave their event loop: create one engine per loop, or "
+            "await engine.dispose() before moving on to another"
+        )
 
     def signal(self) -> LoopSignal:
         return LoopSignal(self)
@@ -93,22 +121,10 @@ class LoopRuntime:
         return self.loop.call_later(delay, call)
 
     def on_books(self, call: Callable[[], object]) -> None:
-        if threading.get_ident() == self._thread:
+        if self._thread in (None, threading.get_ident()):
             call()
-        elif not self.loop.is_closed():
+            return
+        try:
             self.loop.call_soon_threadsafe(call)
-
-    def current(self) -> None:
-        """Raise unless this is the loop's own thread.
-
-        :raises PoolLoopError: names both loops and the remedy.
-        """
-        running = asyncio._get_running_loop()
-        if running is not None and running is not self.loop:
-            raise exc.PoolLoopError(
-                f"this pool serves event loop {self.loop!r}, which is still "
-                f"running, and was now used from {running!r}; an async "
-                "engine's connections cannot leave their loop: create one "
-                "engine per loop, or await engine.dispose() before moving "
-                "to another"
-            )
+        except RuntimeError:
+            pass  # the loop has been closed, and its books with it

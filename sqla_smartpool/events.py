@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Engine
+from sqlalchemy.events import PoolEvents
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.pool import PoolEvents
 
 from .pool import SmartPool
 

@@ -41,6 +41,7 @@ from .record import Record
 from .runtime import Runtime
 from .runtime import Signal
 from .settings import Settings
+from .stats import PoolStats
 
 #: a connect that takes longer no longer counts as one that a waiter can
 #: expect something of, seconds
@@ -148,7 +149,6 @@ class Inventory:
         caller, with the reason.
     :param look_again: called with the number of seconds after which to call
         :meth:`look` anew.
-    :param inline: callers open connections themselves.
     """
 
     def __init__(
@@ -158,10 +158,10 @@ class Inventory:
         connect: Callable[[Grant], object],
         dismiss: Callable[[Record, str], object],
         look_again: Callable[[float], object],
-        inline: bool,
     ) -> None:
         self.settings = settings
-        self.inline = inline
+        #: callers open connections themselves
+        self.inline = False
         self._runtime = runtime
         self._connect = connect
         self._dismiss = dismiss
@@ -247,6 +247,35 @@ class Inventory:
         if ceiling is None:
             return math.inf
         return ceiling - len(self.members) - len(self.opening)
+
+    def stats(self) -> PoolStats:
+        """Sum up; what is counted per checkout is kept with the records."""
+        members = self.members.copy()
+        settings, counts = self.settings, self.counts
+        uses = counts["_uses"] + sum(record.uses for record in members)
+        usage = counts["usage_ms"] + sum(record.usage for record in members)
+        times = {
+            "usage_ms": usage,
+            "requests_wait_ms": counts["requests_wait_ms"],
+            "connections_ms": counts["connections_ms"],
+        }
+        plain = {
+            name: number
+            for name, number in counts.copy().items()
+            if not name.startswith("_") and name not in times
+        }
+        return PoolStats(
+            pool_min=settings.min_size,
+            pool_max=settings.ceiling or 0,
+            pool_size=self.size,
+            pool_available=self.idle_now,
+            pool_in_use=self.in_use,
+            pool_connecting=len(self.opening),
+            requests_waiting=len(self.waiters),
+            requests_num=uses + counts["requests_errors"],
+            **{name: round(1000 * seconds) for name, seconds in times.items()},
+            **plain,
+        )
 
     # -- changes by callers: to be posted ---------------------------------
 
@@ -423,6 +452,10 @@ class Inventory:
         """Take a certain idle connection for upkeep, if nobody waits."""
         if self.waiters and not self.paused and record in self.idle:
             return False
+        return self.seize(record)
+
+    def seize(self, record: Record) -> bool:
+        """Take a certain connection that is in nobody's hands."""
         for shelf in (self.idle, self.aside):
             try:
                 shelf.remove(record)

@@ -29,6 +29,7 @@ from .liveness import closing_the_dead
 from .liveness import Liveness
 from .liveness import quietly
 from .record import Record
+from .runtime import call_weakly
 from .runtime import Runtime
 from .runtime import ThreadRuntime
 from .settings import Settings
@@ -633,6 +634,10 @@ class SmartPool(QueuePoolFace):
         except Exception:  # of the driver's classes, which are unknown here
             return True
         return False
+
+    def begin_anew(self) -> None:
+        """Forget every connection: they are another process's or loop's."""
+        self._set_up(self.settings)
 
     def _start_by_itself(self) -> None:
         if not self.started and not self.inventory.closed:

@@ -68,9 +68,6 @@ class Runtime(Protocol):
     def on_books(self, call: Callable[[], object]) -> None:
         """Make a quick call where the pool's books are kept."""
 
-    def current(self) -> None:
-        """Raise unless the caller may use this runtime."""
-
 
 class ThreadSignal:
     """A lock that is released once."""
@@ -227,9 +224,6 @@ class ThreadRuntime:
 
     def on_books(self, call: Callable[[], object]) -> None:
         call()
-
-    def current(self) -> None:
-        pass
 
 
 def side_by_side(

@@ -174,6 +174,14 @@ class Line:
             line.cut()
             line.release()
 
+    def point_at(self, descriptor: int) -> None:
+        """Have the driver's descriptor mean another file from now on."""
+        try:
+            if self._identify() == self._identity:
+                os.dup2(descriptor, self._view.fileno(), inheritable=False)
+        except OSError:
+            pass  # the driver has closed it
+
     def hold(self) -> Optional[Held]:
         """Take hold of the connection itself, beside the driver.
 

@@ -18,6 +18,9 @@ from typing import Optional
 from typing import TYPE_CHECKING
 import weakref
 
+from .backoff import is_hopeless as is_hopeless_error
+from .exc import PoolTimeoutError
+from .exc import without_traceback
 from .liveness import Answer
 from .record import Record
 from .runtime import Alarm
@@ -265,7 +268,7 @@ class Upkeep:
         if inventory.paused:
             return Plan(look_in=pool.settings.check_interval)
         self._reclaim(now)
-        resting = [*inventory.idle.copy(), *inventory.aside.copy()]
+        resting = self._resting()
         idle = [self._see(record, now) for record in resting]
         elsewhere = set(inventory.tending.copy())
         elsewhere.update(resting)
@@ -313,8 +316,7 @@ class Upkeep:
         """
         pool = self._pool
         inventory = pool.inventory
-        resting = {*inventory.idle.copy(), *inventory.aside.copy()}
-        resting.update(inventory.tending.copy())
+        resting = {*self._resting(), *inventory.tending.copy()}
         for record in inventory.members.copy():
             held = record.fairy_ref is not None and record.fairy_ref()
             handed = record.handed is not None and record.handed()
@@ -467,26 +469,99 @@ class Upkeep:
 
     # -- on request --------------------------------------------------------
 
-    def check(self) -> CheckResult:
-        """Ping every idle connection now."""
-        results: list[Optional[bool]] = []
+    def fill(self) -> None:
+        """Open what is missing to ``min_size``, side by side."""
+        pool = self._pool
+        inventory = pool.inventory
+        open_now = inventory.size + len(inventory.opening)
+        for _ in range(pool.settings.min_size - open_now):
+            grant = pool.connecting.ask(unasked=True)
+            if grant is None:
+                break  # not now: upkeep goes on
+            if pool.inline:
+                pool.connecting.open(grant, idle=True)
+            else:
+                pool.connecting.beside(grant)
+        self.wake()
+
+    def wait_until_full(self, timeout: float) -> None:
+        """Wait until the floor is there; raises what keeps it away."""
+        pool = self._pool
+        inventory = pool.inventory
+
+        def is_full() -> bool:
+            return inventory.size >= pool.settings.min_size
+
+        def is_hopeless() -> bool:
+            error = inventory.backoff.error
+            return error is not None and is_hopeless_error(error)
+
+        self._wait(lambda: is_full() or is_hopeless(), timeout)
+        if is_full():
+            return
+        error = inventory.backoff.error
+        if error is not None and is_hopeless_error(error):
+            raise without_traceback(error)
+        text = (
+            f"{inventory.size} of {pool.settings.min_size} connections "
+            f"(min_size) were open after {timeout:.2f} s"
+        )
+        if error is not None:
+            text += f"; connects fail: {type(error).__name__}: {error}"
+        raise PoolTimeoutError(text, pool.stats(), error) from error
+
+    def wait_until_empty(self, timeout: float) -> None:
+        """Wait until no connection is open any more, but not too long."""
         inventory = self._pool.inventory
+        self._wait(lambda: not inventory.members, timeout)
+
+    def _wait(self, condition: Callable[[], bool], timeout: float) -> None:
+        inventory = self._pool.inventory
+        signal = self._pool.runtime.signal()
+        inventory.post(inventory.watch, signal, condition)
+        try:
+            signal.wait(timeout)
+        finally:
+            inventory.post(inventory.unwatch, signal)
+
+    def replace(self) -> None:
+        """Open a connection in place of one that was closed."""
+        if self.active and self._pool.may_open_in_background:
+            self._open()
+
+    def check(self) -> CheckResult:
+        """Ping every idle connection now, and replace the unhealthy."""
+        results: list[Optional[bool]] = []
 
         def check(record: Record) -> None:
             results.append(self._ping(record))
 
-        resting = [*inventory.idle.copy(), *inventory.aside.copy()]
-        self._do([partial(check, record) for record in resting])
+        self._do([partial(check, record) for record in self._resting()])
         replaced = results.count(False)
-        self._do([self._open for _ in range(replaced)])
+        if self._pool.may_open_in_background:
+            self._do([self._open for _ in range(replaced)])
         return CheckResult(replaced + results.count(True), replaced)
 
     def drain(self) -> None:
         """Replace every connection."""
-        inventory = self._pool.inventory
-        resting = [*inventory.idle.copy(), *inventory.aside.copy()]
-        for record in inventory.members.copy():
+        resting = self._resting()
+        for record in self._pool.inventory.members.copy():
             if record not in resting:
                 record.going = "drain"
                 record.judge()
         self._do([partial(self.renew, record, "drain") for record in resting])
+
+    def close_idle(self, reason: str) -> None:
+        """Close what is idle, whoever waits."""
+        pool = self._pool
+        jobs: list[Callable[[], object]] = []
+        for record in self._resting():
+            if pool.inventory.seize(record):
+                close = partial(pool.liveness.close, record, reason)
+                jobs.append(partial(self._guarded, close))
+        # connections may be bound to the caller's thread
+        side_by_side(pool.runtime, jobs, 1 if pool.inline else len(jobs))
+
+    def _resting(self) -> list[Record]:
+        inventory = self._pool.inventory
+        return [*inventory.idle.copy(), *inventory.aside.copy()]

@@ -1,0 +1,115 @@
+"""The pool for ``create_async_engine``."""
+
+from __future__ import annotations
+
+from asyncio import _get_running_loop
+import functools
+from types import TracebackType
+from typing import Any
+from typing import Callable
+from typing import Coroutine
+from typing import Optional
+from typing import ParamSpec
+from typing import TypeVar
+
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ._sqlalchemy import greenlet_spawn
+from .aio import LoopRuntime
+from .pool import SmartPool
+from .runtime import Runtime
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _awaited(method: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """Make a coroutine of a method of :class:`.SmartPool`."""
+
+    @functools.wraps(method)
+    async def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        pool: Any = args[0]
+        pool.enter_loop()
+        return await greenlet_spawn(method, *args, **kwargs)
+
+    return run
+
+
+class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
+    """:class:`.SmartPool` for ``create_async_engine``::
+
+        engine = create_async_engine(
+            url, poolclass=AsyncSmartPool, min_size=5, max_size=30
+        )
+
+    Arguments and behaviour are the same; what blocks there is a coroutine
+    here.  A pool serves one event loop at a time: when that has been closed,
+    it starts anew on the next one.
+
+    .. versionadded:: 0.1
+    """
+
+    _is_asyncio = True
+    _dialect = AsyncAdaptedQueuePool._dialect
+    _sqla_logger_namespace = "sqlalchemy.pool.smart.AsyncSmartPool"
+
+    runtime: Any
+
+    def _new_runtime(self) -> Runtime:
+        return LoopRuntime()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        if _get_running_loop() is not self.runtime.loop:
+            self.enter_loop()
+        return super()._do_get()
+
+    def enter_loop(self) -> None:
+        """Serve the running event loop from now on.
+
+        :raises PoolLoopError: the pool serves another one, that is not
+            closed.
+        """
+        loop = _get_running_loop()
+        if loop is None or self.runtime.loop is loop:
+            return
+        if not self.runtime.may_move(loop, bool(self.inventory.members)):
+            return
+        self.abandon()
+        self.runtime.bind(loop)
+
+    def abandon(self) -> None:
+        """Let go of the connections of a loop that has been closed: nothing
+        can be awaited on it any more."""
+        for record in self.inventory.members:
+            if record.line is not None:
+                record.line.sever()
+            fairy = record.fairy_ref() if record.fairy_ref else None
+            if fairy is not None:
+                fairy.dbapi_connection = None  # type: ignore[assignment]
+            record.dbapi_connection = None
+        self.begin_anew()
+
+    start = _awaited(SmartPool.start)  # type: ignore[assignment]
+    wait = _awaited(SmartPool.wait)  # type: ignore[assignment]
+    stop = _awaited(SmartPool.stop)  # type: ignore[assignment]
+    check = _awaited(SmartPool.check)  # type: ignore[assignment]
+    resize = _awaited(SmartPool.resize)  # type: ignore[assignment]
+    drain = _awaited(SmartPool.drain)  # type: ignore[assignment]
+    pause = _awaited(SmartPool.pause)  # type: ignore[assignment]
+    resume = _awaited(SmartPool.resume)  # type: ignore[assignment]
+
+    def __enter__(self) -> Any:
+        raise TypeError("use 'async with' with an AsyncSmartPool")
+
+    async def __aenter__(self) -> AsyncSmartPool:
+        await self.start()  # type: ignore[func-returns-value, misc]
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.stop()  # type: ignore[func-returns-value, misc]
