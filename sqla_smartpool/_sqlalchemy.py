@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 
 import sqlalchemy
-from sqlalchemy.pool import _ConnectionRecord as _ConnectionRecord
+from sqlalchemy.pool.base import _ConnectionRecord as _ConnectionRecord
 from sqlalchemy.util import greenlet_spawn as greenlet_spawn
 
 try:

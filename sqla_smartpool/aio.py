@@ -79,9 +79,7 @@ class LoopRuntime:
         self._thread = threading.get_ident()
         self._tasks = set()
 
-    def may_move(
-        self, loop: asyncio.AbstractEventLoop, in_use: bool
-    ) -> bool:
+    def may_move(self, loop: asyncio.AbstractEventLoop, in_use: bool) -> bool:
         """Tell whether another loop can be served from now on.
 
         :param in_use: there are connections, which belong to the old loop.

@@ -24,14 +24,16 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def _awaited(method: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+def _awaited(
+    method: Callable[_P, _T],
+) -> Callable[_P, Coroutine[Any, Any, _T]]:
     """Make a coroutine of a method of :class:`.SmartPool`."""
 
     @functools.wraps(method)
     async def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         pool: Any = args[0]
         pool.enter_loop()
-        return await greenlet_spawn(method, *args, **kwargs)
+        return await greenlet_spawn(functools.partial(method, *args, **kwargs))
 
     return run
 
@@ -103,7 +105,7 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         raise TypeError("use 'async with' with an AsyncSmartPool")
 
     async def __aenter__(self) -> AsyncSmartPool:
-        await self.start()  # type: ignore[func-returns-value, misc]
+        await self.start()
         return self
 
     async def __aexit__(
@@ -112,4 +114,4 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         exc_value: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        await self.stop()  # type: ignore[func-returns-value, misc]
+        await self.stop()

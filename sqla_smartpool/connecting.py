@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import warnings
 
 from .inventory import Grant
+from .inventory import Purpose
 from .inventory import Waiter
 from .record import Record
 
@@ -95,23 +96,19 @@ class Connecting:
         except Exception:  # a listener's mistake must not end upkeep
             log.exception("a listener of the event 'connect_failed' failed")
 
-    def ask(self, unasked: bool) -> Optional[Grant]:
-        """Claim room for a connect of upkeep's, if there is any now.
-
-        :param unasked: no caller needs it, so it holds back while connects
-            fail.
-        """
+    def ask(self, why: Purpose) -> Optional[Grant]:
+        """Claim room for a connect of upkeep's, if it may be made now."""
         pool = self._pool
         waiter = Waiter(
             pool.runtime.signal(), pool.runtime.clock(), context=copy_context()
         )
-        pool.inventory.post(pool.inventory.ask_to_open, waiter, unasked)
+        pool.inventory.post(pool.inventory.ask_to_open, waiter, why)
         # at once, or as soon as who is at the books gets to it
         waiter.signal.wait()
         outcome = waiter.outcome
         return outcome if isinstance(outcome, Grant) else None
 
-    def one(self, unasked: bool, seconds: float) -> Optional[Record]:
+    def one(self, why: Purpose, seconds: float) -> Optional[Record]:
         """Open a connection for upkeep; it goes among the idle ones.
 
         :param seconds: how long upkeep can wait for it.
@@ -119,7 +116,7 @@ class Connecting:
             late, it goes to the pool without upkeep.
         """
         pool = self._pool
-        grant = self.ask(unasked)
+        grant = self.ask(why)
         if grant is None:
             return None
         if pool.inline:
@@ -156,9 +153,9 @@ class Connecting:
         cursor = record.dbapi_connection.cursor()
         try:
             cursor.execute("PRAGMA database_list")
-            in_memory = [
-                row for row in cursor.fetchall() if row[1] == "main"
-            ][0][2] == ""
+            in_memory = [row for row in cursor.fetchall() if row[1] == "main"][
+                0
+            ][2] == ""
         finally:
             cursor.close()
         if in_memory:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Engine
-from sqlalchemy.events import PoolEvents
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import Pool
+from sqlalchemy.pool.events import PoolEvents
 
 from .pool import SmartPool
 
@@ -34,7 +35,7 @@ class SmartPoolEvents(PoolEvents):
     """
 
     _target_class_doc = "SomeEngineOrPool"
-    _dispatch_target = SmartPool
+    _dispatch_target: type[Pool] = SmartPool
 
     @classmethod
     def _accept_with(cls, target: Any, identifier: str) -> Any:
@@ -103,4 +104,3 @@ class SmartPoolEvents(PoolEvents):
     ) -> None:
         """Called when a caller is about to get ``error``, a
         :class:`.PoolTimeoutError` or :class:`.PoolOverloadedError`."""
-

@@ -52,7 +52,8 @@ class QueuePoolFace(QueuePool):
 
     def timeout(self) -> float:
         """The seconds that a checkout may take."""
-        return self._timeout
+        timeout: float = self._timeout
+        return timeout
 
     def status(self) -> str:
         """Describe the state of the pool in one line."""
@@ -66,9 +67,8 @@ class QueuePoolFace(QueuePool):
             f"Waiting: {len(inventory.waiters)}"
         )
 
-    # attrgetter, as SQLAlchemy reads _pre_ping at each checkout
     @property
-    def _timeout(self) -> Any:  # type: ignore[override]
+    def _timeout(self) -> Any:
         return self.settings.timeout
 
     @_timeout.setter
@@ -76,7 +76,7 @@ class QueuePoolFace(QueuePool):
         self._change_settings(timeout=value)
 
     @property
-    def _max_overflow(self) -> int:  # type: ignore[override]
+    def _max_overflow(self) -> int:
         settings = self.settings
         if settings.ceiling is None:
             return -1
@@ -90,13 +90,14 @@ class QueuePoolFace(QueuePool):
         )
 
     @property
-    def _recycle(self) -> float:  # type: ignore[override]
+    def _recycle(self) -> Any:
         return self.settings.recycle
 
     @_recycle.setter
     def _recycle(self, value: float) -> None:
         self._change_settings(max_lifetime=None if value < 0 else value)
 
+    # attrgetter, as SQLAlchemy reads this one at each checkout
     def _set_pre_ping(self, value: bool) -> None:
         self._change_settings(pre_ping=value)
 

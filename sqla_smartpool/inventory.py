@@ -60,6 +60,17 @@ class Refusal(enum.Enum):
     CLOSED = "closed"
 
 
+class Purpose(enum.Enum):
+    """What upkeep opens a connection for."""
+
+    #: to have ``min_size`` open
+    FLOOR = "floor"
+    #: in place of one that goes
+    SUCCESSOR = "successor"
+    #: to find out whether the database can be reached, now
+    PROBE = "probe"
+
+
 class Grant:
     """Room for one connection, claimed for a connect that is under way."""
 
@@ -248,6 +259,12 @@ class Inventory:
             return math.inf
         return ceiling - len(self.members) - len(self.opening)
 
+    @property
+    def missing(self) -> int:
+        """How many connections have to be opened to reach the floor."""
+        staying = sum(record.going is None for record in self.members.copy())
+        return self.settings.min_size - staying - len(self.opening)
+
     def stats(self) -> PoolStats:
         """Sum up; what is counted per checkout is kept with the records."""
         members = self.members.copy()
@@ -373,19 +390,17 @@ class Inventory:
         if self.opening.pop(grant, self) is not self:
             grant.written_off = True
 
-    def ask_to_open(self, waiter: Waiter, unasked: bool) -> None:
-        """Upkeep wants to open a connection; it does not queue for that.
-
-        :param unasked: no caller needs it now, so that it holds back while
-            connects fail.
-        """
+    def ask_to_open(self, waiter: Waiter, why: Purpose) -> None:
+        """Upkeep wants to open a connection; it does not queue for that."""
         now = self._runtime.clock()
+        unasked = why is not Purpose.PROBE
         if (
             self.closed
             or self.paused
             or self.room <= 0
             or self._connect_delay(now) > 0
             or (unasked and now < self.backoff.retry_at)
+            or (why is Purpose.FLOOR and self.missing <= 0)
         ):
             waiter.serve(Refusal.TIMEOUT)
         else:

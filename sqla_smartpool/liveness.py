@@ -217,7 +217,7 @@ class Liveness:
             record.dbapi_connection = None
 
 
-def quietly(close: Callable[[], object], logger: logging.Logger) -> None:
+def quietly(close: Callable[[], object], logger: Any) -> None:
     """Close a dead connection; that its driver complains is no news."""
     try:
         close()

@@ -493,7 +493,7 @@ class SmartPool(QueuePoolFace):
         self._start_by_itself()
         self.upkeep.fill()
         if wait:
-            self.wait(timeout)
+            self.upkeep.wait_until_full(timeout)
 
     def wait(self, timeout: float = 30.0) -> None:
         """Wait until ``min_size`` connections are open: a readiness probe.

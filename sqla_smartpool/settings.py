@@ -81,7 +81,9 @@ def _seconds(default: Optional[float], *, zero: bool, none: bool) -> Any:
 def _count(
     default: Optional[int], *, least: int = -(2**31), none: bool = False
 ) -> Any:
-    allowed = "a whole number" + (f" of at least {least}" if least >= 0 else "")
+    allowed = "a whole number" + (
+        f" of at least {least}" if least >= 0 else ""
+    )
     return _checked(
         default,
         int,

@@ -1,19 +1,14 @@
 """What the pool does by itself: one pass after the other; look, decide, do.
 
-:func:`plan` decides, and does nothing.  :class:`Upkeep` looks, and does what
-was decided.
+What is decided stands in :mod:`.plan`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
 from functools import partial
 import logging
 import math
 from typing import Callable
-from typing import NamedTuple
 from typing import Optional
 from typing import TYPE_CHECKING
 import weakref
@@ -21,12 +16,16 @@ import weakref
 from .backoff import is_hopeless as is_hopeless_error
 from .exc import PoolTimeoutError
 from .exc import without_traceback
+from .inventory import Purpose
 from .liveness import Answer
+from .plan import Plan
+from .plan import plan
+from .plan import Seen
+from .plan import Snapshot
 from .record import Record
 from .runtime import Alarm
 from .runtime import call_weakly
 from .runtime import side_by_side
-from .settings import Settings
 from .stats import CheckResult
 
 if TYPE_CHECKING:
@@ -34,156 +33,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sqla_smartpool.upkeep")
 
-#: looks are never closer together than this, seconds
-_SHORTEST_PAUSE = 0.01
 #: how much later than planned a look may come before it is taken for a stop
 #: of the whole process, seconds
 _LATE = 5.0
 #: a pass that takes longer than this is given up for lost, seconds
 _LONGEST_PASS = 120.0
-
-
-class Seen(NamedTuple):
-    """One connection in the hands of nobody, as a look finds it."""
-
-    record: Record
-    idle_since: float
-    retire_at: float
-    proven_at: float
-    dead: bool = False
-    suspect: bool = False
-
-
-class Snapshot(NamedTuple):
-    """A pool as a look finds it.
-
-    :param idle: the connections that wait for a caller.
-    :param busy: when each of the others is to be retired.
-    :param opening: how many connects are under way.
-    :param waiting: somebody waits for a connection.
-    :param retry_at: until when upkeep holds back with connects.
-    :param may_ping: pings make sense.
-    """
-
-    idle: Sequence[Seen]
-    busy: Sequence[tuple[Record, float]] = ()
-    opening: int = 0
-    waiting: bool = False
-    retry_at: float = 0.0
-    may_ping: bool = True
-
-
-@dataclass
-class Plan:
-    """What is to be done, and when to look again."""
-
-    #: dead: close without a farewell
-    cut: list[Record] = field(default_factory=list)
-    #: surplus, with the reason
-    close: list[tuple[Record, str]] = field(default_factory=list)
-    #: too old: replace, idle or in use
-    renew: list[Record] = field(default_factory=list)
-    #: ask whether they are alive
-    ping: list[Record] = field(default_factory=list)
-    #: how many to open to reach the floor
-    open: int = 0
-    #: seconds until the next look
-    look_in: float = math.inf
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.cut or self.close or self.renew or self.ping or self.open
-        )
-
-
-def plan(seen: Snapshot, now: float, settings: Settings) -> Plan:
-    """Decide what a pass has to do.
-
-    :param now: the time, by the same clock as the snapshot's times.
-    """
-    todo = Plan(look_in=settings.check_interval)
-    todo.cut = [item.record for item in seen.idle if item.dead]
-    left = [item for item in seen.idle if not item.dead]
-    size = len(left) + len(seen.busy) + seen.opening
-
-    if not seen.waiting:
-        kept = _surplus(todo, left, size, now, settings)
-        size -= len(left) - len(kept)
-        _too_old(todo, kept, seen.busy, now)
-        if seen.may_ping:
-            _due_for_a_ping(todo, kept, now, settings)
-
-    if size < settings.min_size:
-        hold_back = seen.retry_at - now
-        if hold_back <= 0:
-            todo.open = settings.min_size - size
-        else:
-            todo.look_in = min(todo.look_in, hold_back)
-    todo.look_in = max(todo.look_in, _SHORTEST_PAUSE)
-    return todo
-
-
-def _surplus(
-    todo: Plan, left: list[Seen], size: int, now: float, settings: Settings
-) -> list[Seen]:
-    """Close what is beyond the ceiling, or was unused for too long."""
-    ceiling = math.inf if settings.ceiling is None else settings.ceiling
-    keep_alive = settings.keep_alive
-    kept = []
-    for item in sorted(left, key=lambda item: item.idle_since):
-        unused_until = item.idle_since + (
-            math.inf if keep_alive is None else keep_alive
-        )
-        if size > ceiling:
-            todo.close.append((item.record, "resize"))
-            size -= 1
-        elif size > settings.min_size and unused_until <= now:
-            todo.close.append((item.record, "idle"))
-            size -= 1
-        else:
-            kept.append(item)
-            if size > settings.min_size:
-                todo.look_in = min(todo.look_in, unused_until - now)
-    return kept
-
-
-def _too_old(
-    todo: Plan,
-    kept: list[Seen],
-    busy: Sequence[tuple[Record, float]],
-    now: float,
-) -> None:
-    ages = [(item.record, item.retire_at) for item in kept]
-    for record, retire_at in [*ages, *busy]:
-        if retire_at <= now:
-            todo.renew.append(record)
-        else:
-            todo.look_in = min(todo.look_in, retire_at - now)
-
-
-def _due_for_a_ping(
-    todo: Plan, kept: list[Seen], now: float, settings: Settings
-) -> None:
-    """Ping what would be due before the next look, the oldest proof first."""
-    soon = now + settings.check_interval
-    too_soon = now - settings.check_interval / 2
-    old = set(map(id, todo.renew))
-    due = sorted(
-        (
-            item
-            for item in kept
-            if item.suspect
-            or (
-                item.proven_at + settings.proof_window <= soon
-                and item.proven_at <= too_soon
-            )
-        ),
-        key=lambda item: item.proven_at,
-    )
-    pings = [item.record for item in due if id(item.record) not in old]
-    todo.ping = pings[: settings.monitor_batch_size]
-    if len(pings) > len(todo.ping):
-        todo.look_in = 0.0
 
 
 class Upkeep:
@@ -350,8 +204,7 @@ class Upkeep:
     def _carry_out(self, todo: Plan) -> None:
         jobs: list[Callable[[], object]] = []
         jobs += [partial(self._close, rec, "unhealthy") for rec in todo.cut]
-        missing = todo.open
-        jobs += [self._open for _ in range(missing)]
+        jobs += [partial(self._open, Purpose.FLOOR)] * todo.open
         jobs += [partial(self.renew, rec, "lifetime") for rec in todo.renew]
         jobs += [partial(self._ping, record) for record in todo.ping]
         jobs += [partial(self._close, *item) for item in todo.close]
@@ -373,20 +226,15 @@ class Upkeep:
             self._pool.count("_failed_passes")
             log.exception("upkeep of a connection failed")
 
-    def _open(self) -> Optional[Record]:
+    def _open(self, why: Purpose) -> Optional[Record]:
         pool = self._pool
         if not pool.may_open_in_background:
             return None
-        opened = pool.connecting.one(
-            unasked=True, seconds=pool.settings.connect_timeout
-        )
-        if opened is None:
-            self.wake(max(0.0, self._hold_back()))
+        opened = pool.connecting.one(why, pool.settings.connect_timeout)
+        if opened is None and pool.inventory.backoff.failing:
+            retry_at = pool.inventory.backoff.retry_at
+            self.wake(max(0.0, retry_at - pool.runtime.clock()))
         return opened
-
-    def _hold_back(self) -> float:
-        pool = self._pool
-        return pool.inventory.backoff.retry_at - pool.runtime.clock()
 
     def _close(self, record: Record, reason: str) -> bool:
         pool = self._pool
@@ -433,7 +281,7 @@ class Upkeep:
         if not pool.may_open_in_background:
             return True
         seconds = pool.settings.ping_timeout
-        if pool.connecting.one(unasked=False, seconds=seconds) is not None:
+        if pool.connecting.one(Purpose.PROBE, seconds) is not None:
             self._close(record, "unhealthy")
             return False
         if pool.inventory.room > 0:
@@ -450,7 +298,7 @@ class Upkeep:
         if not pool.may_open_in_background:
             self._close(record, reason)
             return
-        opened = self._open()
+        opened = self._open(Purpose.SUCCESSOR)
         if opened is None and inventory.room > 0:
             if inventory.backoff.failing:
                 return  # the old one is better than none
@@ -460,7 +308,7 @@ class Upkeep:
         if inventory.claim(record):
             pool.liveness.close(record, reason)
             if opened is None:
-                self._open()
+                self._open(Purpose.SUCCESSOR)
         else:
             # in use, or on its way: it goes when it comes home
             record.succeeded = opened is not None
@@ -472,10 +320,8 @@ class Upkeep:
     def fill(self) -> None:
         """Open what is missing to ``min_size``, side by side."""
         pool = self._pool
-        inventory = pool.inventory
-        open_now = inventory.size + len(inventory.opening)
-        for _ in range(pool.settings.min_size - open_now):
-            grant = pool.connecting.ask(unasked=True)
+        for _ in range(pool.inventory.missing):
+            grant = pool.connecting.ask(Purpose.FLOOR)
             if grant is None:
                 break  # not now: upkeep goes on
             if pool.inline:
@@ -527,7 +373,7 @@ class Upkeep:
     def replace(self) -> None:
         """Open a connection in place of one that was closed."""
         if self.active and self._pool.may_open_in_background:
-            self._open()
+            self._open(Purpose.SUCCESSOR)
 
     def check(self) -> CheckResult:
         """Ping every idle connection now, and replace the unhealthy."""
@@ -539,7 +385,7 @@ class Upkeep:
         self._do([partial(check, record) for record in self._resting()])
         replaced = results.count(False)
         if self._pool.may_open_in_background:
-            self._do([self._open for _ in range(replaced)])
+            self._do([partial(self._open, Purpose.SUCCESSOR)] * replaced)
         return CheckResult(replaced + results.count(True), replaced)
 
     def drain(self) -> None:
