@@ -16,8 +16,10 @@ from __future__ import annotations
 import warnings
 
 import sqlalchemy
-from sqlalchemy.pool.base import _ConnectionRecord as _ConnectionRecord
-from sqlalchemy.util import greenlet_spawn as greenlet_spawn
+from sqlalchemy.pool.base import (
+    _ConnectionRecord as _ConnectionRecord,
+)  # noqa: F401,E501
+from sqlalchemy.util import greenlet_spawn as greenlet_spawn  # noqa: F401
 
 try:
     from sqlalchemy.util import await_ as await_

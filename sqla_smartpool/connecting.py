@@ -9,10 +9,10 @@ from typing import Optional
 from typing import TYPE_CHECKING
 import warnings
 
-from .inventory import Grant
-from .inventory import Purpose
-from .inventory import Waiter
 from .record import Record
+from .tickets import Grant
+from .tickets import Purpose
+from .tickets import Waiter
 
 if TYPE_CHECKING:
     from .pool import SmartPool

@@ -22,8 +22,6 @@ from __future__ import annotations
 from collections import Counter
 from collections import deque
 from collections import OrderedDict
-from contextvars import Context
-import enum
 from functools import partial
 from itertools import islice
 import math
@@ -31,7 +29,6 @@ import threading
 from typing import Any
 from typing import Callable
 from typing import Optional
-from typing import Union
 import weakref
 
 from .backoff import Backoff
@@ -42,6 +39,11 @@ from .runtime import Runtime
 from .runtime import Signal
 from .settings import Settings
 from .stats import PoolStats
+from .tickets import Grant
+from .tickets import Outcome
+from .tickets import Purpose
+from .tickets import Refusal
+from .tickets import Waiter
 
 #: a connect that takes longer no longer counts as one that a waiter can
 #: expect something of, seconds
@@ -50,99 +52,6 @@ _SOON = 1.0
 
 def _change_nothing() -> None:
     """The change that is posted to have the waiters looked at."""
-
-
-class Refusal(enum.Enum):
-    """Why a caller gets nothing."""
-
-    TIMEOUT = "timeout"
-    OVERLOADED = "overloaded"
-    CLOSED = "closed"
-
-
-class Purpose(enum.Enum):
-    """What upkeep opens a connection for."""
-
-    #: to have ``min_size`` open
-    FLOOR = "floor"
-    #: in place of one that goes
-    SUCCESSOR = "successor"
-    #: to find out whether the database can be reached, now
-    PROBE = "probe"
-
-
-class Grant:
-    """Room for one connection, claimed for a connect that is under way."""
-
-    __slots__ = ("begun", "context", "written_off", "unwanted", "background")
-
-    def __init__(
-        self,
-        begun: float,
-        context: Optional[Context] = None,
-        background: bool = False,
-    ) -> None:
-        self.begun = begun
-        #: of the caller for whom it is opened
-        self.context = context
-        #: it took too long, and its room was given to others
-        self.written_off = False
-        #: the pool was disposed in the meantime
-        self.unwanted = False
-        #: it is upkeep's
-        self.background = background
-
-
-Outcome = Union[Record, Grant, Refusal, BaseException]
-
-
-class Waiter:
-    """A caller in the queue.
-
-    Serving it and its giving up are the same atomic operation, of which the
-    first to come decides.
-    """
-
-    __slots__ = (
-        "signal",
-        "since",
-        "impatient",
-        "context",
-        "error",
-        "_box",
-        "__weakref__",
-    )
-
-    def __init__(
-        self,
-        signal: Signal,
-        since: float,
-        impatient: bool = False,
-        context: Optional[Context] = None,
-    ) -> None:
-        self.signal = signal
-        self.since = since
-        #: it does not queue (``timeout=0``)
-        self.impatient = impatient
-        self.context = context
-        #: why connects fail, while ``reconnect_timeout`` lets it wait on
-        self.error: Optional[BaseException] = None
-        self._box: dict[int, Optional[Outcome]] = {}
-
-    def serve(self, outcome: Outcome) -> bool:
-        """Hand it an outcome; False: it has given up."""
-        if self._box.setdefault(0, outcome) is not outcome:
-            return False
-        self.signal.set()
-        return True
-
-    def give_up(self) -> Optional[Outcome]:
-        """Leave the queue; returns what it was handed before, if anything."""
-        return self._box.setdefault(0, None)
-
-    @property
-    def outcome(self) -> Optional[Outcome]:
-        return self._box.get(0)
 
 
 class Inventory:

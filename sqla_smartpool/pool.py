@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
 from functools import partial
 import math
 from types import TracebackType
@@ -15,16 +14,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.pool import Pool
 from sqlalchemy.pool import PoolProxiedConnection
 
-from . import exc
+from .checkout import Checkout
 from .connecting import Connecting
-from .deadline import checkout_timeout
 from .face import QueuePoolFace
-from .inventory import Grant
 from .inventory import Inventory
-from .inventory import Outcome
-from .inventory import Refusal
-from .inventory import Waiter
-from .liveness import Answer
 from .liveness import closing_the_dead
 from .liveness import Liveness
 from .liveness import quietly
@@ -54,7 +47,7 @@ class SmartPool(QueuePoolFace):
 
     ::
 
-        engine = create_engine(url, poolclass=SmartPool, min_size=5, max_size=30)
+        create_engine(url, poolclass=SmartPool, min_size=5, max_size=30)
 
     Times are in seconds; None means for ever or without limit.  Through
     ``create_engine``, SQLAlchemy's spellings in brackets apply.
@@ -172,6 +165,7 @@ class SmartPool(QueuePoolFace):
         may be set later, and nothing is opened."""
         self.runtime: Runtime = self._given_runtime or self._new_runtime()
         self._clock = self.runtime.clock
+        self.checkout = Checkout(self)
         self.connecting = Connecting(self)
         self.liveness = Liveness(self)
         self.upkeep = Upkeep(self)
@@ -208,161 +202,7 @@ class SmartPool(QueuePoolFace):
                     record.taken_at = now
                     record.uses += 1
                     return record
-        return self._get_slowly(record)
-
-    def _get_slowly(self, record: Optional[Record]) -> Record:
-        """Check a connection out that has to be asked, awaited or opened.
-
-        :param record: one at hand, for which a look was not enough.
-        """
-        since = self._clock()
-        timeout = checkout_timeout(self.settings)
-        ends = since + timeout if timeout else math.inf
-        self._start_by_itself()
-        waited = False
-        while True:
-            if record is None:
-                outcome = self._queue(since, ends, timeout == 0, waited)
-                waited = True
-                record = self._taken(outcome, since, timeout)
-            if self._admit(record, ends):
-                record.taken_at = self._clock()
-                record.uses += 1
-                return record
-            record = None
-            if not waited and not self.inventory.waiters:
-                try:
-                    record = self.inventory.take()
-                except IndexError:
-                    pass
-
-    def _queue(
-        self, since: float, ends: float, impatient: bool, first: bool
-    ) -> Outcome:
-        """Wait for a turn, and return what came of it."""
-        inventory = self.inventory
-        waiter = Waiter(
-            self.runtime.signal(), since, impatient, copy_context()
-        )
-        try:
-            inventory.post(inventory.enter, waiter, first)
-            left = None if ends == math.inf else ends - self._clock()
-            waiter.signal.wait(left)
-            outcome = waiter.give_up()
-        except BaseException:
-            # cancelled or interrupted at the very moment it was served
-            self._pass_on(waiter.give_up())
-            inventory.post(inventory.leave, waiter)
-            raise
-        if outcome is None:
-            inventory.post(inventory.leave, waiter)
-            return Refusal.TIMEOUT
-        return outcome
-
-    def _pass_on(self, outcome: Optional[Outcome]) -> None:
-        """Give back what a caller was handed who is no longer there."""
-        inventory = self.inventory
-        if isinstance(outcome, Record):
-            inventory.idle.append(outcome)
-            inventory.look()
-        elif isinstance(outcome, Grant):
-            inventory.post(inventory.abandoned, outcome)
-
-    def _taken(
-        self, outcome: Outcome, since: float, timeout: Optional[float]
-    ) -> Record:
-        """Turn what the queue gave into a connection, or raise."""
-        if isinstance(outcome, Record):
-            return outcome
-        if isinstance(outcome, Grant):
-            try:
-                return self.connecting.open(outcome, idle=False)
-            except BaseException:
-                self.count("requests_errors")
-                raise
-        self.count("requests_errors")
-        if outcome is Refusal.CLOSED:
-            raise exc.PoolClosedError(
-                "the pool has been stopped; start() opens it again"
-            )
-        if isinstance(outcome, Refusal):
-            self._raise_timeout(outcome, since, timeout)
-        assert isinstance(outcome, BaseException)
-        try:
-            raise outcome
-        finally:
-            del outcome  # or its traceback would refer to itself
-
-    def _admit(self, record: Record, ends: float) -> bool:
-        """See whether a connection can be handed out; else close it."""
-        now = self._clock()
-        reason = record.going
-        if reason is None and now >= record.expires_at:
-            reason = "lifetime"
-        if reason is not None:
-            self.inventory.tending.add(record)
-            self.dismiss(record, reason)
-            return False
-        alive = False
-        try:
-            alive = self._is_alive(record, now, ends)
-        finally:
-            if not alive:
-                # also when interrupted: its stream may be out of step
-                self.inventory.tending.add(record)
-                self.count("connections_lost")
-                self.liveness.close(record, "unhealthy")
-                self.upkeep.wake()
-        return alive
-
-    def _is_alive(self, record: Record, now: float, ends: float) -> bool:
-        if not record.blind and record.peek is not None and not record.peek():
-            self.suspect_all()
-            return False
-        record.heard_from(now)
-        if not record.needs_ping(now):
-            record.judge()
-            return True
-        seconds = min(self.settings.ping_timeout, max(ends - now, 0.0))
-        answer = self.liveness.ping(record, seconds, idle=False)
-        if answer is Answer.ALIVE:
-            # or SQLAlchemy would ping it again, without a bound
-            record.fresh = True
-            return True
-        self.suspect_all()
-        if answer is Answer.SILENT:
-            inventory = self.inventory
-            inventory.post(inventory.set_aside, now)
-        return False
-
-    def _raise_timeout(
-        self, refusal: Refusal, since: float, timeout: Optional[float]
-    ) -> None:
-        waited = self._clock() - since
-        stats = self.stats()
-        error = self.inventory.backoff.error
-        text = (
-            f"QueuePool limit of size {self.size()} overflow "
-            f"{self.overflow()} reached, connection timed out, timeout "
-            f"{timeout or 0:.2f}; after {waited:.2f} s: {stats.pool_in_use} "
-            f"of {stats.pool_max or 'any number'} in use, "
-            f"{stats.pool_available} idle, {stats.pool_connecting} being "
-            f"opened, {stats.requests_waiting} waiting"
-        )
-        kind = exc.PoolTimeoutError
-        if refusal is Refusal.OVERLOADED:
-            kind = exc.PoolOverloadedError
-            text += f"; no more than {self.settings.max_waiting} may wait"
-        else:
-            self.count("requests_timeouts")
-        if self.inventory.paused:
-            text += "; the pool is paused"
-        if error is not None:
-            text += f"; connects fail: {type(error).__name__}: {error}"
-        failure = kind(text, stats, error)
-        if self.dispatch.checkout_timeout:
-            self.dispatch.checkout_timeout(self, failure)
-        raise failure from error
+        return self.checkout.slowly(record)
 
     # -- checkin -----------------------------------------------------------
 
@@ -490,7 +330,7 @@ class SmartPool(QueuePoolFace):
             what the last connect said.
         """
         self._open_again()
-        self._start_by_itself()
+        self.start_by_itself()
         self.upkeep.fill()
         if wait:
             self.upkeep.wait_until_full(timeout)
@@ -639,7 +479,7 @@ class SmartPool(QueuePoolFace):
         """Forget every connection: they are another process's or loop's."""
         self._set_up(self.settings)
 
-    def _start_by_itself(self) -> None:
+    def start_by_itself(self) -> None:
         if not self.started and not self.inventory.closed:
             self.started = True
             self.inventory.inline = self.inline

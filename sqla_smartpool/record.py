@@ -123,7 +123,7 @@ class Record(_ConnectionRecord):
             # no reference to the connection, which must be able to vanish
             self.peek = self._is_healthy
         elif self.line is not None:
-            self.peek = self.line.open
+            self.peek = self.line.quiet
         elif self.pool.can_ping:
             self.peek = self._was_just_used
             self.blind = True
@@ -132,6 +132,14 @@ class Record(_ConnectionRecord):
         driver_connection = self.driver_connection
         healthy = health_call_of(driver_connection)
         return healthy is not None and healthy(driver_connection)
+
+    def is_dead(self) -> bool:
+        """Tell whether its end is known, to this host or to its driver."""
+        if self.line is not None:
+            return self.line.dead()
+        if self.blind or self.peek is None:
+            return False
+        return not self.peek()
 
     def _was_just_used(self) -> bool:
         return self.pool.runtime.clock() - self.idle_since < _BLIND_TRUST

@@ -98,30 +98,37 @@ class Line:
         except OSError:  # not Linux
             return os.fstat(self._view.fileno()).st_ino
 
-    def open(self) -> bool:
-        """Tell whether this host knows of nothing against the connection.
+    def quiet(self) -> bool:
+        """Tell whether there is nothing to know: the connection stands, and,
+        where the kernel cannot say that, no byte has come.
 
-        What may be a farewell or a mere notice counts as nothing here: see
-        :meth:`pending`.
+        In about a microsecond, and without a switch of threads, on TCP.
         """
         try:
             if self._tcp and _TCP_INFO is not None:
-                look = self._view.getsockopt
-                return (
-                    look(socket.SOL_SOCKET, _SO_COOKIE, 8) == self._identity
-                    and look(socket.IPPROTO_TCP, _TCP_INFO, 1)[0]
-                    == _ESTABLISHED
-                )
-            return self._identify() == self._identity and self._peek() != b""
+                return self._established()
+            return self._identify() == self._identity and self._peek() is None
         except OSError:
             return False
 
-    def pending(self) -> bool:
-        """Tell whether bytes have come that nobody has read."""
+    def dead(self) -> bool:
+        """Tell whether the connection is known to have ended.
+
+        Bytes that nobody has read are no end: they may be a notice.
+        """
         try:
-            return bool(self._peek())
+            if self._tcp and _TCP_INFO is not None:
+                return not self._established()
+            return self._identify() != self._identity or self._peek() == b""
         except OSError:
             return True
+
+    def _established(self) -> bool:
+        look = self._view.getsockopt
+        return (
+            look(socket.SOL_SOCKET, _SO_COOKIE, 8) == self._identity
+            and look(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] == _ESTABLISHED
+        )
 
     def _peek(self) -> Optional[bytes]:
         if not hasattr(socket, "MSG_DONTWAIT"):  # Windows

@@ -16,7 +16,6 @@ import weakref
 from .backoff import is_hopeless as is_hopeless_error
 from .exc import PoolTimeoutError
 from .exc import without_traceback
-from .inventory import Purpose
 from .liveness import Answer
 from .plan import Plan
 from .plan import plan
@@ -27,6 +26,7 @@ from .runtime import Alarm
 from .runtime import call_weakly
 from .runtime import side_by_side
 from .stats import CheckResult
+from .tickets import Purpose
 
 if TYPE_CHECKING:
     from .pool import SmartPool
@@ -146,14 +146,14 @@ class Upkeep:
     @staticmethod
     def _see(record: Record, now: float) -> Seen:
         record.heard_from(now)
-        line = record.line
+        noisy = record.line is not None and not record.line.quiet()
         return Seen(
             record,
             record.idle_since,
             record.retire_at,
             record.proven_at,
-            dead=line is not None and not line.open(),
-            suspect=record.suspect_at >= record.proven_at,
+            dead=record.is_dead(),
+            suspect=noisy or record.suspect_at >= record.proven_at,
         )
 
     @property
@@ -172,9 +172,9 @@ class Upkeep:
         inventory = pool.inventory
         resting = {*self._resting(), *inventory.tending.copy()}
         for record in inventory.members.copy():
-            held = record.fairy_ref is not None and record.fairy_ref()
-            handed = record.handed is not None and record.handed()
-            if record in resting or held or handed:
+            held = record.fairy_ref() if record.fairy_ref else None
+            handed = record.handed() if record.handed else None
+            if record in resting or held is not None or handed is not None:
                 record.doubted = -1
             elif record.doubted != record.uses:
                 record.doubted = record.uses

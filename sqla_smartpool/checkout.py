@@ -1,0 +1,190 @@
+"""A checkout that has to wait, to ask, or to open a connection.
+
+The checkout that does not is the whole of ``SmartPool._do_get``.
+"""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+import math
+from typing import Optional
+from typing import TYPE_CHECKING
+
+from . import exc
+from .deadline import checkout_timeout
+from .liveness import Answer
+from .record import Record
+from .tickets import Grant
+from .tickets import Outcome
+from .tickets import Refusal
+from .tickets import Waiter
+
+if TYPE_CHECKING:
+    from .pool import SmartPool
+
+
+class Checkout:
+    """The slow way to a connection."""
+
+    def __init__(self, pool: SmartPool) -> None:
+        self._pool = pool
+
+    def slowly(self, record: Optional[Record]) -> Record:
+        """Check a connection out that has to be asked, awaited or opened.
+
+        :param record: one at hand, for which a look was not enough.
+        """
+        since = self._pool.runtime.clock()
+        timeout = checkout_timeout(self._pool.settings)
+        ends = since + timeout if timeout else math.inf
+        self._pool.start_by_itself()
+        waited = False
+        while True:
+            if record is None:
+                outcome = self._queue(since, ends, timeout == 0, waited)
+                waited = True
+                record = self._taken(outcome, since, timeout)
+            if self._admit(record, ends):
+                record.taken_at = self._pool.runtime.clock()
+                record.uses += 1
+                return record
+            record = None
+            if not waited and not self._pool.inventory.waiters:
+                try:
+                    record = self._pool.inventory.take()
+                except IndexError:
+                    pass
+
+    def _queue(
+        self, since: float, ends: float, impatient: bool, first: bool
+    ) -> Outcome:
+        """Wait for a turn, and return what came of it."""
+        inventory = self._pool.inventory
+        waiter = Waiter(
+            self._pool.runtime.signal(), since, impatient, copy_context()
+        )
+        try:
+            inventory.post(inventory.enter, waiter, first)
+            left = (
+                None if ends == math.inf else ends - self._pool.runtime.clock()
+            )
+            waiter.signal.wait(left)
+            outcome = waiter.give_up()
+        except BaseException:
+            # cancelled or interrupted at the very moment it was served
+            self._pass_on(waiter.give_up())
+            inventory.post(inventory.leave, waiter)
+            raise
+        if outcome is None:
+            inventory.post(inventory.leave, waiter)
+            return Refusal.TIMEOUT
+        return outcome
+
+    def _pass_on(self, outcome: Optional[Outcome]) -> None:
+        """Give back what a caller was handed who is no longer there."""
+        inventory = self._pool.inventory
+        if isinstance(outcome, Record):
+            inventory.idle.append(outcome)
+            inventory.look()
+        elif isinstance(outcome, Grant):
+            inventory.post(inventory.abandoned, outcome)
+
+    def _taken(
+        self, outcome: Outcome, since: float, timeout: Optional[float]
+    ) -> Record:
+        """Turn what the queue gave into a connection, or raise."""
+        if isinstance(outcome, Record):
+            return outcome
+        if isinstance(outcome, Grant):
+            try:
+                return self._pool.connecting.open(outcome, idle=False)
+            except BaseException:
+                self._pool.count("requests_errors")
+                raise
+        self._pool.count("requests_errors")
+        if outcome is Refusal.CLOSED:
+            raise exc.PoolClosedError(
+                "the pool has been stopped; start() opens it again"
+            )
+        if isinstance(outcome, Refusal):
+            self._raise_timeout(outcome, since, timeout)
+        assert isinstance(outcome, BaseException)
+        try:
+            raise outcome
+        finally:
+            del outcome  # or its traceback would refer to itself
+
+    def _admit(self, record: Record, ends: float) -> bool:
+        """See whether a connection can be handed out; else close it."""
+        now = self._pool.runtime.clock()
+        reason = record.going
+        if reason is None and now >= record.expires_at:
+            reason = "lifetime"
+        if reason is not None:
+            self._pool.inventory.tending.add(record)
+            self._pool.dismiss(record, reason)
+            return False
+        alive = False
+        try:
+            alive = self._is_alive(record, now, ends)
+        finally:
+            if not alive:
+                # also when interrupted: its stream may be out of step
+                self._pool.inventory.tending.add(record)
+                self._pool.count("connections_lost")
+                self._pool.liveness.close(record, "unhealthy")
+                self._pool.upkeep.wake()
+        return alive
+
+    def _is_alive(self, record: Record, now: float, ends: float) -> bool:
+        if record.is_dead():
+            self._pool.suspect_all()
+            return False
+        record.heard_from(now)
+        # bytes that nobody has asked for may be the server's farewell
+        quiet = record.blind or record.peek is None or record.peek()
+        if quiet and not record.needs_ping(now):
+            record.judge()
+            return True
+        seconds = min(self._pool.settings.ping_timeout, max(ends - now, 0.0))
+        answer = self._pool.liveness.ping(record, seconds, idle=False)
+        if answer is Answer.ALIVE:
+            # or SQLAlchemy would ping it again, without a bound
+            record.fresh = True
+            return True
+        self._pool.suspect_all()
+        if answer is Answer.SILENT:
+            inventory = self._pool.inventory
+            inventory.post(inventory.set_aside, now)
+        return False
+
+    def _raise_timeout(
+        self, refusal: Refusal, since: float, timeout: Optional[float]
+    ) -> None:
+        waited = self._pool.runtime.clock() - since
+        stats = self._pool.stats()
+        error = self._pool.inventory.backoff.error
+        text = (
+            f"QueuePool limit of size {self._pool.size()} overflow "
+            f"{self._pool.overflow()} reached, connection timed out, timeout "
+            f"{timeout or 0:.2f}; after {waited:.2f} s: {stats.pool_in_use} "
+            f"of {stats.pool_max or 'any number'} in use, "
+            f"{stats.pool_available} idle, {stats.pool_connecting} being "
+            f"opened, {stats.requests_waiting} waiting"
+        )
+        kind = exc.PoolTimeoutError
+        if refusal is Refusal.OVERLOADED:
+            kind = exc.PoolOverloadedError
+            text += (
+                f"; no more than {self._pool.settings.max_waiting} may wait"
+            )
+        else:
+            self._pool.count("requests_timeouts")
+        if self._pool.inventory.paused:
+            text += "; the pool is paused"
+        if error is not None:
+            text += f"; connects fail: {type(error).__name__}: {error}"
+        failure = kind(text, stats, error)
+        if self._pool.dispatch.checkout_timeout:
+            self._pool.dispatch.checkout_timeout(self._pool, failure)
+        raise failure from error

@@ -1,0 +1,104 @@
+"""What passes between callers and the inventory."""
+
+from __future__ import annotations
+
+from contextvars import Context
+import enum
+from typing import Optional
+from typing import Union
+
+from .record import Record
+from .runtime import Signal
+
+
+class Refusal(enum.Enum):
+    """Why a caller gets nothing."""
+
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+    CLOSED = "closed"
+
+
+class Purpose(enum.Enum):
+    """What upkeep opens a connection for."""
+
+    #: to have ``min_size`` open
+    FLOOR = "floor"
+    #: in place of one that goes
+    SUCCESSOR = "successor"
+    #: to find out whether the database can be reached, now
+    PROBE = "probe"
+
+
+class Grant:
+    """Room for one connection, claimed for a connect that is under way."""
+
+    __slots__ = ("begun", "context", "written_off", "unwanted", "background")
+
+    def __init__(
+        self,
+        begun: float,
+        context: Optional[Context] = None,
+        background: bool = False,
+    ) -> None:
+        self.begun = begun
+        #: of the caller for whom it is opened
+        self.context = context
+        #: it took too long, and its room was given to others
+        self.written_off = False
+        #: the pool was disposed in the meantime
+        self.unwanted = False
+        #: it is upkeep's
+        self.background = background
+
+
+Outcome = Union[Record, Grant, Refusal, BaseException]
+
+
+class Waiter:
+    """A caller in the queue.
+
+    Serving it and its giving up are the same atomic operation, of which the
+    first to come decides.
+    """
+
+    __slots__ = (
+        "signal",
+        "since",
+        "impatient",
+        "context",
+        "error",
+        "_box",
+        "__weakref__",
+    )
+
+    def __init__(
+        self,
+        signal: Signal,
+        since: float,
+        impatient: bool = False,
+        context: Optional[Context] = None,
+    ) -> None:
+        self.signal = signal
+        self.since = since
+        #: it does not queue (``timeout=0``)
+        self.impatient = impatient
+        self.context = context
+        #: why connects fail, while ``reconnect_timeout`` lets it wait on
+        self.error: Optional[BaseException] = None
+        self._box: dict[int, Optional[Outcome]] = {}
+
+    def serve(self, outcome: Outcome) -> bool:
+        """Hand it an outcome; False: it has given up."""
+        if self._box.setdefault(0, outcome) is not outcome:
+            return False
+        self.signal.set()
+        return True
+
+    def give_up(self) -> Optional[Outcome]:
+        """Leave the queue; returns what it was handed before, if anything."""
+        return self._box.setdefault(0, None)
+
+    @property
+    def outcome(self) -> Optional[Outcome]:
+        return self._box.get(0)
