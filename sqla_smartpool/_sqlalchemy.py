@@ -16,16 +16,16 @@ from __future__ import annotations
 import warnings
 
 import sqlalchemy
-from sqlalchemy.pool.base import (
-    _ConnectionRecord as _ConnectionRecord,
-)  # noqa: F401,E501
-from sqlalchemy.util import greenlet_spawn as greenlet_spawn  # noqa: F401
+from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.util import greenlet_spawn
 
 try:
-    from sqlalchemy.util import await_ as await_
+    from sqlalchemy.util import await_
 except ImportError:
     # its name before SQLAlchemy 2.1
-    from sqlalchemy.util import await_only as await_  # noqa: F401
+    from sqlalchemy.util import await_only as await_
+
+__all__ = ("_ConnectionRecord", "await_", "greenlet_spawn", "warn_if_unknown")
 
 #: the versions, as (major, minor), that the list above was checked against
 CHECKED = ((2, 0), (2, 1))

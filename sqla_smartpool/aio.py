@@ -19,8 +19,10 @@ from typing import Optional
 from . import exc
 from ._sqlalchemy import await_
 from ._sqlalchemy import greenlet_spawn
+from .record import Record
 from .runtime import Alarm
 from .runtime import log
+from .sockets import transport_of
 
 
 class LoopSignal:
@@ -100,6 +102,9 @@ class LoopRuntime:
     def spawn(
         self, job: Callable[[], object], context: Optional[Context] = None
     ) -> None:
+        if self.loop.is_closed():
+            raise RuntimeError("the event loop has been closed")
+
         def start() -> asyncio.Task[Any]:
             return self.loop.create_task(greenlet_spawn(job))
 
@@ -126,3 +131,57 @@ class LoopRuntime:
             self.loop.call_soon_threadsafe(call)
         except RuntimeError:
             pass  # the loop has been closed, and its books with it
+
+
+def let_go(record: Record) -> None:
+    """End a connection whose event loop is gone: nothing can be awaited.
+
+    The transport goes first, as every driver would try to end it through its
+    loop; what the driver itself has to end goes after it.
+    """
+    connection = record.dbapi_connection
+    if connection is None:
+        return
+    driver_connection: Any = record.driver_connection
+    try:
+        _end_transport(transport_of(driver_connection))
+        # away from the running loop and SQLAlchemy's greenlet, drivers do
+        # not try to await
+        elsewhere = threading.Thread(
+            target=_end_driver, args=(record, connection, driver_connection)
+        )
+        elsewhere.start()
+        elsewhere.join()
+    except Exception as error:  # the socket is severed in any case
+        log.debug("a connection of a closed loop: %s", error)
+    if record.line is not None:
+        record.line.sever()
+
+
+def _end_transport(transport: Any) -> None:
+    if transport is None:
+        return
+    try:
+        transport.abort()
+    except RuntimeError:
+        pass  # its loop is closed, and does not close the socket any more
+    # TLS is a transport upon a transport
+    while hasattr(transport, "_ssl_protocol"):
+        transport = transport._ssl_protocol._transport
+    own_socket = getattr(transport, "_sock", None)
+    if own_socket is not None:
+        own_socket.close()
+        transport._sock = None
+
+
+def _end_driver(
+    record: Record, connection: Any, driver_connection: Any
+) -> None:
+    dialect = record.pool._dialect
+    try:
+        if getattr(dialect, "has_terminate", False):
+            dialect.do_terminate(connection)
+        elif hasattr(driver_connection, "pgconn"):  # psycopg
+            driver_connection.pgconn.finish()
+    except Exception as error:  # its socket is closed in any case
+        log.debug("a connection of a closed loop: %s", error)

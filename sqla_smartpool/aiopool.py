@@ -16,6 +16,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ._sqlalchemy import greenlet_spawn
+from .aio import let_go
 from .aio import LoopRuntime
 from .pool import SmartPool
 from .runtime import Runtime
@@ -81,16 +82,23 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         self.runtime.bind(loop)
 
     def abandon(self) -> None:
-        """Let go of the connections of a loop that has been closed: nothing
-        can be awaited on it any more."""
+        """Let go of the connections of a loop that is gone."""
         for record in self.inventory.members:
-            if record.line is not None:
-                record.line.sever()
+            let_go(record)
             fairy = record.fairy_ref() if record.fairy_ref else None
             if fairy is not None:
                 fairy.dbapi_connection = None  # type: ignore[assignment]
             record.dbapi_connection = None
         self.begin_anew()
+
+    def dispose(self) -> None:
+        """As :meth:`.SmartPool.dispose`; without a running event loop, no
+        connection can be closed politely."""
+        if _get_running_loop() is None:
+            self.abandon()
+        else:
+            self.enter_loop()
+            super().dispose()
 
     start = _awaited(SmartPool.start)  # type: ignore[assignment]
     wait = _awaited(SmartPool.wait)  # type: ignore[assignment]

@@ -476,7 +476,7 @@ class SmartPool(QueuePoolFace):
         return False
 
     def begin_anew(self) -> None:
-        """Forget every connection: they are another process's or loop's."""
+        """Forget every connection: they are of another process or loop."""
         self._set_up(self.settings)
 
     def start_by_itself(self) -> None:

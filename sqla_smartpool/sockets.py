@@ -21,7 +21,7 @@ from typing import Optional
 #: ``fstat``, ``getsockopt`` holds on to the interpreter lock: letting go of it
 #: costs up to 5 ms beside one busy thread.
 _SO_COOKIE = 57
-_TCP_INFO = getattr(socket, "TCP_INFO", None)
+_TCP_INFO: Any = getattr(socket, "TCP_INFO", None)
 _ESTABLISHED = 1  # TCP_ESTABLISHED in linux/tcp_states.h
 #: where tcpi_last_data_recv stands in struct tcp_info (linux/tcp.h)
 _LAST_DATA_RECV = slice(52, 56)
@@ -31,10 +31,6 @@ _PEEK = socket.MSG_PEEK | getattr(socket, "MSG_DONTWAIT", 0)
 
 def _fileno(connection: Any) -> Any:
     return connection.fileno()
-
-
-def _asyncio_socket(connection: Any) -> Any:
-    return connection._writer.get_extra_info("socket").fileno()
 
 
 #: How to reach the descriptor of each driver's connections, by the package
@@ -50,12 +46,15 @@ _DESCRIPTORS: dict[str, Callable[[Any], Any]] = {
     "redshift_connector": lambda connection: connection._usock.fileno(),
     "pymysql": lambda connection: connection._sock.fileno(),
     "mysql": lambda connection: connection._socket._sock.fileno(),
-    "mariadb": lambda connection: connection.socket,
-    "asyncpg": lambda connection: (
-        connection._transport.get_extra_info("socket").fileno()
-    ),
-    "aiomysql": _asyncio_socket,
-    "asyncmy": _asyncio_socket,
+    # its property "socket" makes an object that closes the descriptor
+    "mariadb": lambda connection: connection._get_socket(),
+}
+
+#: the same for drivers that are built on asyncio's transports
+_TRANSPORTS: dict[str, Callable[[Any], Any]] = {
+    "asyncpg": lambda connection: connection._transport,
+    "aiomysql": lambda connection: connection._writer.transport,
+    "asyncmy": lambda connection: connection._transport,
 }
 
 #: drivers that can tell by themselves whether a connection is alive, without
@@ -264,17 +263,25 @@ def line_of(driver_connection: object) -> Optional[Line]:
     :param driver_connection: as SQLAlchemy's ``driver_connection``.
     :return: None when it cannot be reached, or is none.
     """
-    reach = _listed(driver_connection, _DESCRIPTORS)
-    if reach is None:
-        return None
     try:
-        descriptor = reach(driver_connection)
+        transport = transport_of(driver_connection)
+        if transport is not None:
+            descriptor = transport.get_extra_info("socket").fileno()
+        else:
+            reach = _listed(driver_connection, _DESCRIPTORS)
+            descriptor = reach and reach(driver_connection)
         # a mock answers to every name, but with no number
         if type(descriptor) is not int or descriptor < 0:
             return None
         return Line(descriptor)
     except Exception:  # another release of the driver: pings still work
         return None
+
+
+def transport_of(driver_connection: object) -> Any:
+    """Return a connection's asyncio transport; None: it has none."""
+    reach = _listed(driver_connection, _TRANSPORTS)
+    return reach and reach(driver_connection)
 
 
 def health_call_of(

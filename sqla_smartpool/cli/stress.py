@@ -54,7 +54,7 @@ POOL_TIMEOUT = 60.0
 CHECK_INTERVAL = 0.5
 
 # With Oracle's FROM DUAL where it is needed, otherwise SELECT 1 AS a.
-QUESTION = select(literal_column("1").label("a"))
+QUESTION: Select[Any] = select(literal_column("1").label("a"))
 
 
 @dataclass(frozen=True)
