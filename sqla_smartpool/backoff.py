@@ -110,8 +110,9 @@ class Backoff:
         if not self.failing:
             return 0.0
         self._refill(now)
-        # the margin is for the rounding of now + delay by whoever waits
-        return max(0.0, 1.0 - self._tokens - 1e-6) / self._rate
+        missing = 1.0 - self._tokens
+        # whoever waits for now + delay meets with rounding
+        return missing / self._rate if missing > 1e-6 else 0.0
 
     def begin(self, now: float) -> None:
         """An attempt begins."""

@@ -1,0 +1,97 @@
+"""A runtime that a test holds in its hands: clock, chance, and who runs."""
+
+from __future__ import annotations
+
+from contextvars import Context
+import heapq
+import itertools
+from typing import Callable
+from typing import Optional
+
+
+class ManualAlarm:
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call: Optional[Callable[[], object]] = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+
+class ManualSignal:
+    """Waits by letting jobs and time go on."""
+
+    def __init__(self, runtime: ManualRuntime) -> None:
+        self._runtime = runtime
+        self.is_set = False
+
+    def set(self) -> None:
+        self.is_set = True
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        ends = float("inf") if timeout is None else timeout
+        ends += self._runtime.now
+        while not self.is_set and self._runtime.step(ends):
+            pass
+        return self.is_set
+
+
+class ManualRuntime:
+    """Nothing happens, and no time passes, unless the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.luck = 0.5
+        self.jobs: list[Callable[[], object]] = []
+        self._alarms: list[tuple[float, int, ManualAlarm]] = []
+        self._order = itertools.count()
+
+    def clock(self) -> float:
+        return self.now
+
+    def chance(self) -> float:
+        return self.luck
+
+    def signal(self) -> ManualSignal:
+        return ManualSignal(self)
+
+    def spawn(
+        self, job: Callable[[], object], context: Optional[Context] = None
+    ) -> None:
+        self.jobs.append(job)
+
+    def call_later(
+        self, delay: float, call: Callable[[], object]
+    ) -> ManualAlarm:
+        alarm = ManualAlarm(call)
+        entry = (self.now + delay, next(self._order), alarm)
+        heapq.heappush(self._alarms, entry)
+        return alarm
+
+    def on_books(self, call: Callable[[], object]) -> None:
+        call()
+
+    def run_jobs(self) -> None:
+        """Do what was spawned, and what that spawns."""
+        while self.jobs:
+            self.jobs.pop(0)()
+
+    def step(self, ends: float) -> bool:
+        """Do the next thing there is to do until then; False: nothing."""
+        if self.jobs:
+            self.jobs.pop(0)()
+            return True
+        if self._alarms and self._alarms[0][0] <= ends:
+            when, _, alarm = heapq.heappop(self._alarms)
+            self.now = max(self.now, when)
+            if alarm.call is not None:
+                alarm.call()
+            return True
+        if ends < float("inf"):
+            self.now = max(self.now, ends)
+        return False
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with all that happens in it."""
+        ends = self.now + seconds
+        while self.step(ends):
+            pass
