@@ -16,6 +16,8 @@ from typing import Any
 from typing import Callable
 from typing import Optional
 
+from sqlalchemy.exc import MissingGreenlet
+
 from . import exc
 from ._sqlalchemy import await_
 from ._sqlalchemy import greenlet_spawn
@@ -97,6 +99,11 @@ class LoopRuntime:
         )
 
     def signal(self) -> LoopSignal:
+        if self.loop is None:
+            raise MissingGreenlet(
+                "an async pool was used outside of an event loop; use "
+                "'await engine.connect()', or an engine with a sync driver"
+            )
         return LoopSignal(self)
 
     def spawn(
@@ -183,5 +190,7 @@ def _end_driver(
             dialect.do_terminate(connection)
         elif hasattr(driver_connection, "pgconn"):  # psycopg
             driver_connection.pgconn.finish()
+        elif hasattr(driver_connection, "stop"):  # aiosqlite
+            driver_connection.stop()
     except Exception as error:  # its socket is closed in any case
         log.debug("a connection of a closed loop: %s", error)

@@ -104,8 +104,8 @@ class Connecting:
         )
         pool.inventory.post(pool.inventory.ask_to_open, waiter, why)
         # at once, or as soon as who is at the books gets to it
-        waiter.signal.wait()
-        outcome = waiter.outcome
+        waiter.signal.wait(pool.settings.ping_timeout)
+        outcome = waiter.give_up()
         return outcome if isinstance(outcome, Grant) else None
 
     def one(self, why: Purpose, seconds: float) -> Optional[Record]:

@@ -30,7 +30,12 @@ class QueuePoolFace(QueuePool):
         """Put other settings into force, on what is open as well."""
         inventory = self.inventory
         inventory.settings = inventory.settings.changed(**changes)
+        surplus = inventory.room < 0
+        resting = inventory.resting()
         for record in inventory.members.copy():
+            if surplus and record.going is None and record not in resting:
+                # goes when it comes home, unless enough others have gone
+                record.going = "resize"
             record.judge()
         inventory.look()
 

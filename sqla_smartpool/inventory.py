@@ -106,6 +106,8 @@ class Inventory:
         #: the counters of :class:`.PoolStats`; times in seconds
         self.counts: Counter[str] = Counter()
         self.backoff = Backoff(runtime.chance)
+        #: when a connect last succeeded
+        self.arrived_at = -math.inf
         self.closed = False
         self.paused = False
         #: takes an idle connection, or raises IndexError
@@ -159,6 +161,10 @@ class Inventory:
     @property
     def idle_now(self) -> int:
         return len(self.idle) + len(self.aside)
+
+    def resting(self) -> list[Record]:
+        """The connections in nobody's hands."""
+        return [*self.idle.copy(), *self.aside.copy()]
 
     @property
     def room(self) -> float:
@@ -245,7 +251,7 @@ class Inventory:
 
         :param idle: nobody holds the connection, so it can be handed out.
         """
-        now = self._runtime.clock()
+        now = self.arrived_at = self._runtime.clock()
         self.opening.pop(grant, None)
         self.count("connections_ms", now - grant.begun)
         self.members[record] = None

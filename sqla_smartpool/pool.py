@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 #: :class:`.Settings`
 _DEFAULT: Any = type("_Default", (), {"__repr__": lambda _: "default"})()
 
+#: drivers whose connections may refuse other threads than their own
+_MAY_BE_THREAD_BOUND = ("sqlite3", "pysqlite2", "sqlcipher3")
+
 #: every pool of this process, for :mod:`.fork`
 all_pools: weakref.WeakSet[SmartPool] = weakref.WeakSet()
 
@@ -217,13 +220,14 @@ class SmartPool(QueuePoolFace):
             inventory.idle.append(record)
             if inventory.waiters:
                 inventory.look()
+            if record.going is not None and inventory.seize(record):
+                # the pool was disposed in between
+                self.dismiss(record, record.going)
         else:
             self.runtime.on_books(partial(self._return_slowly, record))
 
     def _return_slowly(self, record: Record) -> None:
         inventory = self.inventory
-        if record not in inventory.members:
-            return  # of before a fork, or of another event loop
         if record.dbapi_connection is None:
             # invalidated or detached: that is freed room, no connection
             if record.broken:
@@ -467,11 +471,13 @@ class SmartPool(QueuePoolFace):
 
     def _is_thread_bound(self, record: Record) -> bool:
         """Try; SQLite connections refuse other threads than their own."""
-        if self._is_asyncio or record.dbapi_connection is None:
+        connection = record.dbapi_connection
+        kind = type(connection).__module__.partition(".")[0]
+        if connection is None or kind not in _MAY_BE_THREAD_BOUND:
             return False
         try:
-            record.dbapi_connection.cursor().close()
-        except Exception:  # of the driver's classes, which are unknown here
+            connection.cursor().close()
+        except Exception:  # the driver's own class, which is unknown here
             return True
         return False
 

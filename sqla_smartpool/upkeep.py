@@ -52,8 +52,10 @@ class Upkeep:
         self._pass_began: Optional[float] = None
         #: something happened during the pass
         self._again = False
-        #: pings that were not answered since one last was
+        #: pings of the pass that is under way that were not answered
         self._silent = 0
+        #: when a connect was last found to stall as well
+        self._stalled_at = -math.inf
 
     # -- when --------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class Upkeep:
         if inventory.paused:
             return Plan(look_in=pool.settings.check_interval)
         self._reclaim(now)
-        resting = self._resting()
+        resting = self._pool.inventory.resting()
         idle = [self._see(record, now) for record in resting]
         elsewhere = set(inventory.tending.copy())
         elsewhere.update(resting)
@@ -136,11 +138,13 @@ class Upkeep:
             len(inventory.opening) + len(inventory.tending),
             bool(inventory.waiters),
             inventory.backoff.retry_at,
-            pool.can_ping and not self._outage,
+            pool.can_ping,
         )
         todo = plan(snapshot, now, pool.settings)
         if not pool.may_open_in_background:
             todo.open = 0
+        if self._outage:
+            del todo.ping[1:]
         return todo
 
     @staticmethod
@@ -160,7 +164,7 @@ class Upkeep:
     def _outage(self) -> bool:
         """Nobody answers, and new connects do not succeed either: what is
         there is left alone, as it may be a pooler that pauses."""
-        return self._silent > 1 and self._pool.inventory.backoff.failing
+        return self._stalled_at > self._pool.inventory.arrived_at
 
     def _reclaim(self, now: float) -> None:
         """Find what was lost to an exception between any two bytecodes.
@@ -170,7 +174,7 @@ class Upkeep:
         """
         pool = self._pool
         inventory = pool.inventory
-        resting = {*self._resting(), *inventory.tending.copy()}
+        resting = {*self._pool.inventory.resting(), *inventory.tending.copy()}
         for record in inventory.members.copy():
             held = record.fairy_ref() if record.fairy_ref else None
             handed = record.handed() if record.handed else None
@@ -189,6 +193,7 @@ class Upkeep:
     # -- do ----------------------------------------------------------------
 
     def _pass(self, todo: Plan, began: float) -> None:
+        self._silent = 0
         try:
             self._carry_out(todo)
         except Exception:  # upkeep must go on; the next look tries again
@@ -209,8 +214,6 @@ class Upkeep:
         jobs += [partial(self._ping, record) for record in todo.ping]
         jobs += [partial(self._close, *item) for item in todo.close]
         self._do(jobs)
-        if todo.cut:
-            self.wake()
 
     def _do(self, jobs: list[Callable[[], object]]) -> None:
         side_by_side(
@@ -243,6 +246,7 @@ class Upkeep:
         if reason == "unhealthy":
             pool.count("connections_lost")
         pool.liveness.close(record, reason)
+        self.wake()
         return True
 
     def _ping(self, record: Record) -> Optional[bool]:
@@ -251,7 +255,8 @@ class Upkeep:
         :return: None: a caller has it.
         """
         pool = self._pool
-        if self._silent > 1 and not self._replace_suspect(record):
+        if self._silent > 1 or self._outage:
+            self._replace_suspect(record)
             return None
         if not pool.may_touch(record) or not pool.inventory.claim(record):
             return None
@@ -263,8 +268,10 @@ class Upkeep:
             pool.liveness.close(record, "unhealthy")
             raise
         if answer is Answer.ALIVE:
-            self._silent = 0
-            pool.inventory.put_back(record)
+            if record.going is None:
+                pool.inventory.put_back(record)
+            else:  # the pool was disposed or drained in the meantime
+                pool.dismiss(record, record.going)
             return True
         self._silent += answer is Answer.SILENT
         pool.count("connections_lost")
@@ -272,21 +279,18 @@ class Upkeep:
         self.wake()
         return False
 
-    def _replace_suspect(self, record: Record) -> bool:
+    def _replace_suspect(self, record: Record) -> None:
         """Nobody answers: have a new connection before giving up this one.
 
-        :return: False: there is nothing left to do about the record.
+        If connects stall as well, it is left alone.
         """
         pool = self._pool
-        if not pool.may_open_in_background:
-            return True
+        now = pool.runtime.clock()
         seconds = pool.settings.ping_timeout
         if pool.connecting.one(Purpose.PROBE, seconds) is not None:
             self._close(record, "unhealthy")
-            return False
-        if pool.inventory.room > 0:
-            return False  # connects stall as well: leave it alone
-        return True
+        else:
+            self._stalled_at = now
 
     def renew(self, record: Record, reason: str) -> None:
         """Replace a connection, opening the new one before closing the old.
@@ -382,7 +386,12 @@ class Upkeep:
         def check(record: Record) -> None:
             results.append(self._ping(record))
 
-        self._do([partial(check, record) for record in self._resting()])
+        self._do(
+            [
+                partial(check, record)
+                for record in self._pool.inventory.resting()
+            ]
+        )
         replaced = results.count(False)
         if self._pool.may_open_in_background:
             self._do([partial(self._open, Purpose.SUCCESSOR)] * replaced)
@@ -390,7 +399,7 @@ class Upkeep:
 
     def drain(self) -> None:
         """Replace every connection."""
-        resting = self._resting()
+        resting = self._pool.inventory.resting()
         for record in self._pool.inventory.members.copy():
             if record not in resting:
                 record.going = "drain"
@@ -401,13 +410,9 @@ class Upkeep:
         """Close what is idle, whoever waits."""
         pool = self._pool
         jobs: list[Callable[[], object]] = []
-        for record in self._resting():
+        for record in self._pool.inventory.resting():
             if pool.inventory.seize(record):
                 close = partial(pool.liveness.close, record, reason)
                 jobs.append(partial(self._guarded, close))
         # connections may be bound to the caller's thread
         side_by_side(pool.runtime, jobs, 1 if pool.inline else len(jobs))
-
-    def _resting(self) -> list[Record]:
-        inventory = self._pool.inventory
-        return [*inventory.idle.copy(), *inventory.aside.copy()]

@@ -133,7 +133,8 @@ class Side:
         """Do jobs at the same time, and return their results in order."""
         if not self.asynchronous:
             with ThreadPoolExecutor(len(jobs)) as threads:
-                return [job.result() for job in map(threads.submit, jobs)]
+                futures = [threads.submit(job) for job in jobs]
+                return [future.result() for future in futures]
 
         async def gather() -> list[Any]:
             return await asyncio.gather(*map(greenlet_spawn, jobs))

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
+from tests.lab.scripts import run_script
 from tests.lab.waiting import eventually
 
 
@@ -113,18 +114,27 @@ def test_an_engine_dropped_without_dispose_is_collected(tmp_path: Any) -> None:
 
 
 def test_the_last_pool_takes_the_thread_with_it(tmp_path: Any) -> None:
-    engine = sqlite_engine(tmp_path)
+    script = """
+    import gc, os, threading
+    from sqlalchemy import create_engine
+    from sqla_smartpool import SmartPool
+    from tests.lab.waiting import eventually
+
+    def running():
+        return "sqla_smartpool" in {t.name for t in threading.enumerate()}
+
+    engine = create_engine(os.environ["URL"], poolclass=SmartPool)
     engine.connect().close()
-
-    def is_running() -> bool:
-        names = {thread.name for thread in threading.enumerate()}
-        return "sqla_smartpool" in names
-
-    assert is_running()
-    engine.dispose()
+    assert running()
     del engine
     gc.collect()
-    eventually(lambda: not is_running(), message="upkeep's thread has ended")
+    eventually(lambda: not running(), message="upkeep's thread has ended")
+    engine = create_engine(os.environ["URL"], poolclass=SmartPool)
+    engine.connect().close()
+    assert running()
+    """
+    ended = run_script(script, URL=f"sqlite:///{tmp_path}/garbage.db")
+    assert ended.status == 0, ended.stderr
 
 
 def test_a_checkout_lost_to_an_asynchronous_exception_is_reclaimed(

@@ -114,12 +114,13 @@ def test_queuepools_sizes_keep_their_meaning(
     smart = pool(**arguments)
     assert smart.settings.ceiling == ceiling
     assert smart.size() == size
-    with smart.connect():
-        assert smart.checkedout() == 1
-        # QueuePool's arithmetic
-        assert smart.checkedout() == (
-            smart.size() - smart.checkedin() + smart.overflow()
-        )
+    connection = smart.connect()
+    assert smart.checkedout() == 1
+    # QueuePool's arithmetic
+    assert smart.checkedout() == (
+        smart.size() - smart.checkedin() + smart.overflow()
+    )
+    connection.close()
 
 
 def test_queuepools_attributes_can_be_read_and_assigned() -> None:
