@@ -147,8 +147,11 @@ class Checkout:
             record.judge()
             return True
         seconds = min(self._pool.settings.ping_timeout, max(ends - now, 0.0))
+        # so that upkeep does not take it for lost in the meantime
+        self._pool.inventory.tending.add(record)
         answer = self._pool.liveness.ping(record, seconds, idle=False)
         if answer is Answer.ALIVE:
+            self._pool.inventory.tending.discard(record)
             # or SQLAlchemy would ping it again, without a bound
             record.fresh = True
             return True

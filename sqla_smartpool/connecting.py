@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import copy_context
 from functools import partial
 import logging
+from typing import Any
+from typing import cast
 from typing import Optional
 from typing import TYPE_CHECKING
 import warnings
@@ -67,20 +69,25 @@ class Connecting:
         return record
 
     def _connected_record(self) -> Record:
-        empty = self._pool.inventory.empty
+        inventory = self._pool.inventory
+        record: Optional[Record] = None
         try:
-            record = empty.popleft()
+            record = inventory.empty.popleft()
         except IndexError:
-            created = self._pool._create_connection()
-            assert isinstance(created, Record)
-            record = created
+            pass  # not in here, or it would be every error's context
+        if record is None:
+            record = cast(Record, self._pool._create_connection())
         else:
             try:
                 record.get_connection()
             except BaseException:
-                empty.append(record)
+                inventory.empty.append(record)
                 raise
-        self._warn_of_memory(record)
+        try:
+            self._warn_of_memory(record)
+        except BaseException:  # such as a warning that is made an error
+            record.close()
+            raise
         return record
 
     def _fire_connect_failed(self, error: Exception) -> None:
@@ -150,19 +157,26 @@ class Connecting:
             return
         self._warned = True
         assert record.dbapi_connection is not None
-        cursor = record.dbapi_connection.cursor()
-        try:
-            cursor.execute("PRAGMA database_list")
-            in_memory = [row for row in cursor.fetchall() if row[1] == "main"][
-                0
-            ][2] == ""
-        finally:
-            cursor.close()
-        if in_memory:
+        if _is_in_memory(record.dbapi_connection):
             warnings.warn(
-                "this SQLite database is in memory: every connection of the "
-                "pool gets a database of its own, and its tables vanish when "
-                "the connection is closed; use a file, or the default pool "
-                "of SQLAlchemy for in-memory databases",
+                "this SQLite database is in memory: unless its cache is "
+                "shared, every connection of the pool gets a database of its "
+                "own, whose tables vanish when the connection is closed; use "
+                "a file, or the default pool of SQLAlchemy for in-memory "
+                "databases",
                 stacklevel=2,
             )
+
+
+def _is_in_memory(connection: Any) -> bool:
+    try:
+        cursor = connection.cursor()
+        try:
+            cursor.execute("PRAGMA database_list")
+            # number, name and file of the main database
+            return tuple(cursor.fetchone()) == (0, "main", "")
+        finally:
+            cursor.close()
+    except Exception as error:  # a hint must not keep a connection away
+        log.debug("cannot tell whether SQLite is in memory: %s", error)
+        return False

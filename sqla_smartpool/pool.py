@@ -279,7 +279,10 @@ class SmartPool(QueuePoolFace):
         """A query has met a disconnect, or a ``checkout`` listener wants all
         connections replaced (``_checkin=False``)."""
         if _checkin:
-            self.suspect_all()
+            if self.can_ping:
+                self.suspect_all()
+            else:
+                self._dismiss_all("unhealthy")
             if getattr(connection, "is_valid", False):
                 connection.invalidate(exception)
         else:

@@ -26,6 +26,7 @@ from typing import Sequence
 from sqlalchemy import create_engine
 from sqlalchemy import event
 from sqlalchemy import literal_column
+from sqlalchemy import Select
 from sqlalchemy import select
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import create_async_engine

@@ -40,6 +40,9 @@ BUSY = {"check_interval": 0.02, "ping_after": 0.02}
 #: longer than anything takes here, on a slow machine too; seconds
 LONG = 30.0
 
+#: the least that one can ask
+ONE = text("SELECT 1")
+
 _ASYNC = {"aiosqlite", "psycopg_async", "asyncpg", "aiomysql", "asyncmy"}
 #: compiled on installation, so not to be had everywhere
 _COMPILED = {"mysqldb", "mariadbconnector"}
@@ -193,7 +196,7 @@ class Client(Side):
         """Take so many connections, and use each."""
         held = [engine.connect() for _ in range(number)]
         for connection in held:
-            assert connection.scalar(text("SELECT 1")) == 1
+            assert connection.scalar(ONE) == 1
         return held
 
     def use(self, engine: Engine, number: int) -> None:
@@ -251,9 +254,7 @@ class Passes:
 
 
 @pytest.fixture
-def side(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Client]:
+def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
     """The :class:`Client` for a :class:`Case` that :func:`on` has chosen."""
     case: Case = request.param
     _import_driver(case)

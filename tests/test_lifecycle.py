@@ -1,0 +1,394 @@
+"""From the first connect to the last close: who is opened, reused, asked,
+replaced and closed, and when."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from sqla_smartpool import PoolClosedError
+from sqla_smartpool import PoolTimeoutError
+from tests.lab import matrix
+from tests.lab.matrix import BUSY
+from tests.lab.matrix import Client
+from tests.lab.matrix import Passes
+from tests.lab.matrix import QUIET
+
+side = matrix.side
+
+
+class Diary:
+    """What happened to an engine's connections, in order."""
+
+    def __init__(self, engine: Any) -> None:
+        self.entries: list[str] = []
+
+        @event.listens_for(engine, "connect")
+        def connect(connection: Any, record: Any) -> None:
+            self.entries.append("opened")
+
+        @event.listens_for(engine, "retire")
+        def retire(connection: Any, record: Any, reason: str) -> None:
+            self.entries.append(reason)
+
+        @event.listens_for(engine, "close")
+        def close(connection: Any, record: Any) -> None:
+            self.entries.append("closed")
+
+
+# Reuse
+
+
+@matrix.on(matrix.BOTH)
+@pytest.mark.parametrize("lifo", [True, False])
+def test_idle_ones_are_reused_newest_or_oldest_first(
+    side: Client, lifo: bool
+) -> None:
+    engine = side.smart(pool_use_lifo=lifo, max_size=3, **QUIET)
+    held = side.hold(engine, 3)
+    order = [side.session(connection) for connection in held]
+    for connection in held:
+        connection.close()
+    expected = order[::-1] if lifo else order
+    again = side.hold(engine, 3)
+    assert [side.session(connection) for connection in again] == expected
+    for connection in again:
+        connection.close()
+    stats = engine.pool.stats()
+    assert stats.connections_num == 3
+
+
+@matrix.on(matrix.TCP)
+def test_pre_ping_asks_at_each_checkout_but_not_when_just_opened(
+    side: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = side.smart(pool_pre_ping=True, max_size=1, **QUIET)
+    pings = []
+    ping = engine.dialect.do_ping
+
+    def counted(connection: Any) -> bool:
+        pings.append(connection)
+        return ping(connection)
+
+    monkeypatch.setattr(engine.dialect, "do_ping", counted)
+    for expected in range(4):
+        side.use(engine, 1)
+        assert len(pings) == expected
+        assert engine.pool.stats().checks_num == expected
+
+
+@matrix.on(matrix.TCP)
+def test_without_pre_ping_a_busy_connection_is_never_asked(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=1, **QUIET)
+    for _ in range(20):
+        side.use(engine, 1)
+    assert engine.pool.stats().checks_num == 0
+
+
+# keep_alive
+
+
+@matrix.on(matrix.BOTH)
+def test_surplus_is_closed_after_keep_alive_and_the_floor_is_not(
+    side: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = Passes(monkeypatch)
+    engine = side.started(min_size=2, max_size=5, keep_alive=0.3, **BUSY)
+    diary = Diary(engine)
+    began = time.monotonic()
+    side.use(engine, 5)
+    side.eventually(side.has(2), "the floor is left")
+    assert time.monotonic() - began >= 0.3
+    passes.let(side, 20)
+    assert engine.pool.stats().closed_idle == 3
+    assert sorted(diary.entries) == sorted(["opened", "idle", "closed"] * 3)
+    assert side.has(2)()
+
+
+@matrix.on(matrix.BOTH)
+def test_what_is_used_is_not_surplus_and_pings_are_no_use(
+    side: Client,
+) -> None:
+    engine = side.smart(max_size=3, keep_alive=0.5, **BUSY)
+    (used,) = side.hold(engine, 1)
+    mine = side.session(used)
+    side.use(engine, 1)
+    used.close()  # the newest, so reused each time
+
+    def only_mine() -> bool:
+        with engine.connect() as connection:
+            assert side.session(connection) == mine
+        return side.sessions() == {mine}
+
+    side.eventually(only_mine, "the other one is closed")
+    stats = engine.pool.stats()
+    assert (stats.closed_idle, stats.connections_num) == (1, 2)
+    assert stats.checks_num
+
+
+# max_lifetime
+
+
+@matrix.on(matrix.BOTH)
+def test_the_replacement_is_open_before_the_old_one_is_closed(
+    side: Client,
+) -> None:
+    engine = side.smart(min_size=1, max_size=2, max_lifetime=0.5, **BUSY)
+    diary = Diary(engine)
+    pool: Any = engine.pool
+    side.wait(pool.start())
+    before = side.sessions()
+    side.eventually(
+        lambda: pool.stats().closed_lifetime >= 3, "three replacements"
+    )
+    assert diary.entries[:1] == ["opened"]
+    assert diary.entries[1:10] == ["opened", "lifetime", "closed"] * 3
+    side.eventually(side.has(1), "one is open")
+    assert not before & side.sessions()
+
+
+@matrix.on(matrix.BOTH)
+def test_one_in_use_is_replaced_when_it_comes_home(side: Client) -> None:
+    engine = side.started(min_size=1, max_size=2, max_lifetime=0.5, **BUSY)
+    diary = Diary(engine)
+    (held,) = side.hold(engine, 1)
+    mine = side.session(held)
+    side.eventually(lambda: diary.entries, "its successor is there")
+    assert diary.entries[0] == "opened"
+    assert side.session(held) == mine  # its user keeps it
+    held.close()
+    side.eventually(lambda: mine not in side.sessions(), "it is closed")
+    assert "lifetime" in diary.entries
+    with engine.connect() as connection:
+        assert side.session(connection) != mine
+
+
+@matrix.on(matrix.BOTH)
+def test_no_connection_handed_out_has_reached_max_lifetime(
+    side: Client,
+) -> None:
+    lifetime = 0.3
+    engine = side.started(
+        min_size=2, max_size=4, max_lifetime=lifetime, **BUSY
+    )
+    ages = []
+
+    @event.listens_for(engine, "checkout")
+    def checkout(connection: Any, record: Any, fairy: Any) -> None:
+        ages.append(record.taken_at - record.born)
+
+    def replaced() -> bool:
+        for _ in range(50):
+            side.use(engine, 2)
+        return bool(engine.pool.stats().closed_lifetime >= 6)
+
+    side.eventually(replaced, "six have grown old")
+    assert max(ages) < lifetime
+    assert engine.pool.stats().requests_errors == 0
+
+
+@matrix.on(matrix.BOTH)
+def test_jitter_is_drawn_once_at_birth(
+    side: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = Passes(monkeypatch)
+    engine = side.smart(min_size=4, max_size=6, max_lifetime=100.0, **BUSY)
+    pool: Any = engine.pool
+    drawn = itertools.count()
+    luck = [0.0, 0.25, 0.5, 0.75]
+    monkeypatch.setattr(pool.runtime, "chance", lambda: luck[next(drawn)])
+    side.wait(pool.start())
+    passes.let(side, 20)
+    retired_at = sorted(
+        record.retire_at - record.born for record in pool.inventory.members
+    )
+    assert retired_at == pytest.approx([92.5, 95.0, 97.5, 100.0])
+    assert next(drawn) == 4
+
+
+# start, stop
+
+
+@matrix.on(matrix.BOTH)
+def test_stop_waits_for_what_is_in_use_and_closes_it(side: Client) -> None:
+    engine = side.started(min_size=2, max_size=3, **QUIET)
+    pool: Any = engine.pool
+    (held,) = side.hold(engine, 1)
+    stopped = side.begin(lambda: side.wait(pool.stop()))
+    side.eventually(side.has(1), "the idle one is closed")
+    assert held.scalar(matrix.ONE) == 1
+    held.close()
+    stopped()
+    assert pool.stats().pool_size == 0
+    side.eventually(side.has(0), "the server has seen them go")
+
+
+@matrix.on(matrix.BOTH)
+def test_what_is_in_use_for_longer_is_closed_when_it_comes_home(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=2, max_size=3, **QUIET)
+    pool: Any = engine.pool
+    (held,) = side.hold(engine, 1)
+    side.wait(pool.stop(timeout=0.05))
+    assert held.scalar(matrix.ONE) == 1
+    held.close()
+    side.eventually(side.has(0), "it is closed")
+
+
+@matrix.on(matrix.BOTH)
+def test_waiters_of_a_stopped_pool_are_told_and_so_are_newcomers(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=1, max_size=1, **QUIET)
+    pool: Any = engine.pool
+    (held,) = side.hold(engine, 1)
+    waiter = side.begin(engine.connect)
+    side.waiting(engine)
+    side.wait(pool.stop(timeout=0.05))
+    with pytest.raises(PoolClosedError):
+        waiter()
+    with pytest.raises(PoolClosedError):
+        engine.connect()
+    held.close()
+
+
+@matrix.on(matrix.EVERY)
+def test_a_stopped_pool_can_be_started_again(side: Client) -> None:
+    engine = side.started(min_size=2, max_size=3, **QUIET)
+    pool: Any = engine.pool
+    for _ in range(2):
+        before = side.sessions()
+        side.wait(pool.stop())
+        with pytest.raises(PoolClosedError):
+            engine.connect()
+        side.wait(pool.start())
+        side.eventually(side.has(2), "the floor")
+        if side.server is not None:  # else they have no number to compare
+            assert not before & side.sessions()
+        side.use(engine, 3)
+
+
+@matrix.on(matrix.BOTH)
+def test_a_pool_restarted_while_one_is_in_use_closes_that_one(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=2, max_size=4, **QUIET)
+    pool: Any = engine.pool
+    (held,) = side.hold(engine, 1)
+    mine = side.session(held)
+    side.wait(pool.stop(timeout=0.05))
+    side.wait(pool.start())
+    held.close()
+    side.eventually(lambda: mine not in side.sessions(), "it is closed")
+    side.eventually(side.has(2), "the floor")
+
+
+@matrix.on(matrix.BOTH)
+def test_starting_twice_is_harmless(side: Client) -> None:
+    engine = side.started(min_size=3, max_size=5, **QUIET)
+    pool: Any = engine.pool
+    side.wait(pool.start())
+    side.wait(pool.wait())
+    assert side.has(3)()
+    assert pool.stats().connections_num == 3
+
+
+# drain, pause, check
+
+
+@matrix.on(matrix.BOTH)
+def test_drain_replaces_the_idle_and_those_in_use_when_they_come_home(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=3, max_size=5, **QUIET)
+    pool: Any = engine.pool
+    before = side.sessions()
+    (held,) = side.hold(engine, 1)
+    mine = side.session(held)
+    side.wait(pool.drain())
+    assert side.session(held) == mine
+    side.eventually(
+        lambda: before & side.sessions() == {mine} and side.has(3)(),
+        "the idle ones are others",
+    )
+    held.close()
+    side.eventually(
+        lambda: not before & side.sessions() and side.has(3)(),
+        "all are others",
+    )
+    assert pool.stats().pool_size == 3
+    side.use(engine, 3)
+
+
+@matrix.on(matrix.BOTH)
+def test_paused_checkouts_wait_until_resume(side: Client) -> None:
+    engine = side.started(min_size=2, max_size=3, **QUIET)
+    pool: Any = engine.pool
+    side.wait(pool.pause())
+    waiter = side.begin(lambda: side.use(engine, 1))
+    side.waiting(engine)
+    assert pool.stats().pool_available == 2
+    side.wait(pool.resume())
+    waiter()
+    assert pool.stats().connections_num == 2
+
+
+@matrix.on(matrix.BOTH)
+def test_the_timeout_runs_while_paused_and_the_error_says_so(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=1, pool_timeout=0.2, **QUIET)
+    pool: Any = engine.pool
+    side.wait(pool.pause())
+    with pytest.raises(PoolTimeoutError, match="paused"):
+        engine.connect()
+    side.wait(pool.resume())
+    side.use(engine, 1)
+
+
+@matrix.on(matrix.BOTH)
+def test_upkeep_opens_nothing_while_paused(
+    side: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = side.started(min_size=2, max_size=3, **BUSY)
+    pool: Any = engine.pool
+    looks = itertools.count()
+    look = pool.upkeep._decide
+
+    def counted(now: float) -> Any:
+        next(looks)
+        return look(now)
+
+    monkeypatch.setattr(pool.upkeep, "_decide", counted)
+    side.wait(pool.pause())
+    side.server.terminate()
+    enough = next(looks) + 20
+    side.eventually(lambda: next(looks) > enough, "upkeep has looked")
+    assert side.has(0)()
+    side.wait(pool.resume())
+    side.eventually(side.has(2), "the floor")
+
+
+@matrix.on(matrix.NETWORKED)
+def test_check_tells_how_many_were_checked_and_replaced(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=4, max_size=8, **QUIET)
+    pool: Any = engine.pool
+    assert side.wait(pool.check()) == (4, 0)
+    before = side.sessions()
+    killed = min(before)
+    side.server.terminate([killed])
+    assert side.wait(pool.check()) == (4, 1)
+    side.eventually(side.has(4), "the floor")
+    assert before - {killed} < side.sessions()
+    stats = pool.stats()
+    assert (stats.connections_num, stats.closed_unhealthy) == (5, 1)
+    assert side.wait(pool.check()) == (4, 0)
