@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import copy_context
 from functools import partial
 import logging
+from math import inf
 from typing import Any
 from typing import cast
 from typing import Optional
@@ -103,19 +104,24 @@ class Connecting:
         except Exception:  # a listener's mistake must not end upkeep
             log.exception("a listener of the event 'connect_failed' failed")
 
-    def ask(self, why: Purpose) -> Optional[Grant]:
-        """Claim room for a connect of upkeep's, if it may be made now."""
+    def ask(self, why: Purpose, up_to: float = inf) -> Optional[Grant]:
+        """Claim room for a connect of upkeep's, if it may be made now.
+
+        :param up_to: how many connections there may be then.
+        """
         pool = self._pool
         waiter = Waiter(
             pool.runtime.signal(), pool.runtime.clock(), context=copy_context()
         )
-        pool.inventory.post(pool.inventory.ask_to_open, waiter, why)
+        pool.inventory.post(pool.inventory.ask_to_open, waiter, why, up_to)
         # at once, or as soon as who is at the books gets to it
         waiter.signal.wait(pool.settings.ping_timeout)
         outcome = waiter.give_up()
         return outcome if isinstance(outcome, Grant) else None
 
-    def one(self, why: Purpose, seconds: float) -> Optional[Record]:
+    def one(
+        self, why: Purpose, seconds: float, up_to: float = inf
+    ) -> Optional[Record]:
         """Open a connection for upkeep; it goes among the idle ones.
 
         :param seconds: how long upkeep can wait for it.
@@ -123,7 +129,7 @@ class Connecting:
             late, it goes to the pool without upkeep.
         """
         pool = self._pool
-        grant = self.ask(why)
+        grant = self.ask(why, up_to)
         if grant is None:
             return None
         if pool.inline:

@@ -175,10 +175,10 @@ class Inventory:
         return ceiling - len(self.members) - len(self.opening)
 
     @property
-    def missing(self) -> int:
-        """How many connections have to be opened to reach the floor."""
-        staying = sum(record.going is None for record in self.members.copy())
-        return self.settings.min_size - staying - len(self.opening)
+    def staying(self) -> int:
+        """Connections that are open or being opened, and are to be kept."""
+        kept = sum(record.going is None for record in self.members.copy())
+        return kept + len(self.opening)
 
     def stats(self) -> PoolStats:
         """Sum up; what is counted per checkout is kept with the records."""
@@ -305,8 +305,11 @@ class Inventory:
         if self.opening.pop(grant, self) is not self:
             grant.written_off = True
 
-    def ask_to_open(self, waiter: Waiter, why: Purpose) -> None:
-        """Upkeep wants to open a connection; it does not queue for that."""
+    def ask_to_open(self, waiter: Waiter, why: Purpose, up_to: float) -> None:
+        """Upkeep wants to open a connection; it does not queue for that.
+
+        :param up_to: how many there may be then.
+        """
         now = self._runtime.clock()
         unasked = why is not Purpose.PROBE
         if (
@@ -315,7 +318,7 @@ class Inventory:
             or self.room <= 0
             or self._connect_delay(now) > 0
             or (unasked and now < self.backoff.retry_at)
-            or (why is Purpose.FLOOR and self.missing <= 0)
+            or self.staying >= up_to
         ):
             waiter.serve(Refusal.TIMEOUT)
         else:

@@ -209,7 +209,7 @@ class Upkeep:
     def _carry_out(self, todo: Plan) -> None:
         jobs: list[Callable[[], object]] = []
         jobs += [partial(self._close, rec, "unhealthy") for rec in todo.cut]
-        jobs += [partial(self._open, Purpose.FLOOR)] * todo.open
+        jobs += [self._open_floor] * todo.open
         jobs += [partial(self.renew, rec, "lifetime") for rec in todo.renew]
         jobs += [partial(self._ping, record) for record in todo.ping]
         jobs += [partial(self._close, *item) for item in todo.close]
@@ -229,11 +229,15 @@ class Upkeep:
             self._pool.count("_failed_passes")
             log.exception("upkeep of a connection failed")
 
-    def _open(self, why: Purpose) -> Optional[Record]:
+    def _open_floor(self) -> None:
+        self._open(Purpose.FLOOR, self._pool.settings.min_size)
+
+    def _open(self, why: Purpose, up_to: float = math.inf) -> Optional[Record]:
         pool = self._pool
         if not pool.may_open_in_background:
             return None
-        opened = pool.connecting.one(why, pool.settings.connect_timeout)
+        seconds = pool.settings.connect_timeout
+        opened = pool.connecting.one(why, seconds, up_to)
         if opened is None and pool.inventory.backoff.failing:
             retry_at = pool.inventory.backoff.retry_at
             self.wake(max(0.0, retry_at - pool.runtime.clock()))
@@ -324,8 +328,9 @@ class Upkeep:
     def fill(self) -> None:
         """Open what is missing to ``min_size``, side by side."""
         pool = self._pool
-        for _ in range(pool.inventory.missing):
-            grant = pool.connecting.ask(Purpose.FLOOR)
+        floor = pool.settings.min_size
+        for _ in range(floor - pool.inventory.staying):
+            grant = pool.connecting.ask(Purpose.FLOOR, floor)
             if grant is None:
                 break  # not now: upkeep goes on
             if pool.inline:
@@ -382,6 +387,7 @@ class Upkeep:
     def check(self) -> CheckResult:
         """Ping every idle connection now, and replace the unhealthy."""
         results: list[Optional[bool]] = []
+        before = self._pool.inventory.staying
 
         def check(record: Record) -> None:
             results.append(self._ping(record))
@@ -393,8 +399,8 @@ class Upkeep:
             ]
         )
         replaced = results.count(False)
-        if self._pool.may_open_in_background:
-            self._do([partial(self._open, Purpose.SUCCESSOR)] * replaced)
+        successor = partial(self._open, Purpose.SUCCESSOR, before)
+        self._do([successor] * replaced)
         return CheckResult(replaced + results.count(True), replaced)
 
     def drain(self) -> None:

@@ -131,7 +131,7 @@ def test_errors_survive_pickling(
 def test_no_password_in_any_log_error_or_repr(
     postgresql: Any, driver: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "sqlalchemy")
     url = postgresql.url(f"postgresql+{driver}").set(password="s3cr3t-word")
     engine = create_engine(
         url,

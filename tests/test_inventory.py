@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import copy_context
+import math
 from typing import Any
 from typing import Optional
 
@@ -353,13 +354,13 @@ def test_a_pinged_connection_goes_back_to_the_cold_end() -> None:
 def test_upkeep_opens_no_more_than_the_floor() -> None:
     books = Books(min_size=2, max_size=5)
 
-    def ask(why: Purpose) -> bool:
+    def ask(why: Purpose, up_to: float) -> bool:
         waiter = Waiter(books.runtime.signal(), books.runtime.now)
-        books.inventory.post(books.inventory.ask_to_open, waiter, why)
+        books.inventory.post(books.inventory.ask_to_open, waiter, why, up_to)
         return isinstance(waiter.outcome, Grant)
 
-    assert [ask(Purpose.FLOOR) for _ in range(3)] == [True, True, False]
-    assert ask(Purpose.SUCCESSOR)
+    assert [ask(Purpose.FLOOR, 2) for _ in range(3)] == [True, True, False]
+    assert ask(Purpose.SUCCESSOR, math.inf)
 
 
 def test_a_return_in_the_middle_of_a_change_is_carried_out_after_it() -> None:
