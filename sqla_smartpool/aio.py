@@ -140,7 +140,7 @@ class LoopRuntime:
             pass  # the loop has been closed, and its books with it
 
 
-def let_go(record: Record) -> None:
+def let_go(record: Record, dialect: Any) -> None:
     """End a connection whose event loop is gone: nothing can be awaited.
 
     The transport goes first, as every driver would try to end it through its
@@ -155,7 +155,8 @@ def let_go(record: Record) -> None:
         # away from the running loop and SQLAlchemy's greenlet, drivers do
         # not try to await
         elsewhere = threading.Thread(
-            target=_end_driver, args=(record, connection, driver_connection)
+            target=_end_driver,
+            args=(dialect, connection, driver_connection),
         )
         elsewhere.start()
         elsewhere.join()
@@ -181,10 +182,7 @@ def _end_transport(transport: Any) -> None:
         transport._sock = None
 
 
-def _end_driver(
-    record: Record, connection: Any, driver_connection: Any
-) -> None:
-    dialect = record.pool._dialect
+def _end_driver(dialect: Any, connection: Any, driver_connection: Any) -> None:
     try:
         if getattr(dialect, "has_terminate", False):
             dialect.do_terminate(connection)

@@ -8,26 +8,35 @@ from __future__ import annotations
 from contextvars import copy_context
 import math
 from typing import Optional
-from typing import TYPE_CHECKING
 
 from . import exc
+from .connecting import Connecting
 from .deadline import checkout_timeout
+from .face import QueuePoolFace
 from .liveness import Answer
+from .liveness import Liveness
 from .record import Record
 from .tickets import Grant
 from .tickets import Outcome
 from .tickets import Refusal
 from .tickets import Waiter
-
-if TYPE_CHECKING:
-    from .pool import SmartPool
+from .upkeep import Upkeep
 
 
 class Checkout:
     """The slow way to a connection."""
 
-    def __init__(self, pool: SmartPool) -> None:
+    def __init__(
+        self,
+        pool: QueuePoolFace,
+        connecting: Connecting,
+        liveness: Liveness,
+        upkeep: Upkeep,
+    ) -> None:
         self._pool = pool
+        self._connecting = connecting
+        self._liveness = liveness
+        self._upkeep = upkeep
 
     def slowly(self, record: Optional[Record]) -> Record:
         """Check a connection out that has to be asked, awaited or opened.
@@ -37,7 +46,7 @@ class Checkout:
         since = self._pool.runtime.clock()
         timeout = checkout_timeout(self._pool.settings)
         ends = since + timeout if timeout else math.inf
-        self._pool.start_by_itself()
+        self._upkeep.begin()
         waited = False
         while True:
             if record is None:
@@ -97,7 +106,7 @@ class Checkout:
             return outcome
         if isinstance(outcome, Grant):
             try:
-                return self._pool.connecting.open(outcome, idle=False)
+                return self._connecting.open(outcome, idle=False)
             except BaseException:
                 self._pool.count("requests_errors")
                 raise
@@ -122,7 +131,7 @@ class Checkout:
             reason = "lifetime"
         if reason is not None:
             self._pool.inventory.tending.add(record)
-            self._pool.dismiss(record, reason)
+            self._upkeep.dismiss(record, reason)
             return False
         alive = False
         try:
@@ -132,13 +141,13 @@ class Checkout:
                 # also when interrupted: its stream may be out of step
                 self._pool.inventory.tending.add(record)
                 self._pool.count("connections_lost")
-                self._pool.liveness.close(record, "unhealthy")
-                self._pool.upkeep.wake()
+                self._liveness.close(record, "unhealthy")
+                self._upkeep.wake()
         return alive
 
     def _is_alive(self, record: Record, now: float, ends: float) -> bool:
         if record.is_dead():
-            self._pool.suspect_all()
+            self._upkeep.suspect_all()
             return False
         record.heard_from(now)
         # bytes that nobody has asked for may be the server's farewell
@@ -149,13 +158,13 @@ class Checkout:
         seconds = min(self._pool.settings.ping_timeout, max(ends - now, 0.0))
         # so that upkeep does not take it for lost in the meantime
         self._pool.inventory.tending.add(record)
-        answer = self._pool.liveness.ping(record, seconds, idle=False)
+        answer = self._liveness.ping(record, seconds, idle=False)
         if answer is Answer.ALIVE:
             self._pool.inventory.tending.discard(record)
             # or SQLAlchemy would ping it again, without a bound
             record.fresh = True
             return True
-        self._pool.suspect_all()
+        self._upkeep.suspect_all()
         if answer is Answer.SILENT:
             inventory = self._pool.inventory
             inventory.post(inventory.set_aside, now)
@@ -165,7 +174,7 @@ class Checkout:
         self, refusal: Refusal, since: float, timeout: Optional[float]
     ) -> None:
         waited = self._pool.runtime.clock() - since
-        stats = self._pool.stats()
+        stats = self._pool.inventory.stats()
         error = self._pool.inventory.backoff.error
         text = (
             f"QueuePool limit of size {self._pool.size()} overflow "

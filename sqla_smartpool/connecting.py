@@ -9,16 +9,13 @@ from math import inf
 from typing import Any
 from typing import cast
 from typing import Optional
-from typing import TYPE_CHECKING
 import warnings
 
+from .core import PoolCore
 from .record import Record
 from .tickets import Grant
 from .tickets import Purpose
 from .tickets import Waiter
-
-if TYPE_CHECKING:
-    from .pool import SmartPool
 
 log = logging.getLogger("sqla_smartpool.connecting")
 
@@ -29,7 +26,7 @@ class Connecting:
     Room has been claimed by a :class:`.Grant` before anything here begins.
     """
 
-    def __init__(self, pool: SmartPool) -> None:
+    def __init__(self, pool: PoolCore) -> None:
         self._pool = pool
         self._warned = False
 

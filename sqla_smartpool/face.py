@@ -10,21 +10,11 @@ from operator import attrgetter
 from typing import Any
 from typing import Optional
 
-from sqlalchemy.pool import QueuePool
-
-from .inventory import Inventory
-from .settings import Settings
+from .core import PoolCore
 
 
-class QueuePoolFace(QueuePool):
+class QueuePoolFace(PoolCore):
     """QueuePool's contract, without its queue."""
-
-    inventory: Inventory
-
-    @property
-    def settings(self) -> Settings:
-        """The checked arguments that are in force."""
-        return self.inventory.settings
 
     def _change_settings(self, **changes: Any) -> None:
         """Put other settings into force, on what is open as well."""

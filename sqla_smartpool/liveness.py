@@ -8,16 +8,13 @@ import logging
 from typing import Any
 from typing import Callable
 from typing import Optional
-from typing import TYPE_CHECKING
 
+from .core import PoolCore
+from .record import Record
 from .runtime import Alarm
 from .runtime import Runtime
 from .sockets import Held
 from .sockets import Line
-
-if TYPE_CHECKING:
-    from .pool import SmartPool
-    from .record import Record
 
 log = logging.getLogger("sqla_smartpool.liveness")
 
@@ -80,7 +77,7 @@ class Liveness:
     """What a pool does to find out whether connections are alive, and to
     get rid of them."""
 
-    def __init__(self, pool: SmartPool) -> None:
+    def __init__(self, pool: PoolCore) -> None:
         self._pool = pool
 
     # -- ping --------------------------------------------------------------

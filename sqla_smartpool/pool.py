@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 #: :class:`.Settings`
 _DEFAULT: Any = type("_Default", (), {"__repr__": lambda _: "default"})()
 
-#: drivers whose connections may refuse other threads than their own
-_MAY_BE_THREAD_BOUND = ("sqlite3", "pysqlite2", "sqlcipher3")
-
 #: every pool of this process, for :mod:`.fork`
 all_pools: weakref.WeakSet[SmartPool] = weakref.WeakSet()
 
@@ -168,20 +165,17 @@ class SmartPool(QueuePoolFace):
         may be set later, and nothing is opened."""
         self.runtime: Runtime = self._given_runtime or self._new_runtime()
         self._clock = self.runtime.clock
-        self.checkout = Checkout(self)
-        self.connecting = Connecting(self)
-        self.liveness = Liveness(self)
-        self.upkeep = Upkeep(self)
+        connecting, liveness = Connecting(self), Liveness(self)
+        self.upkeep = Upkeep(self, connecting, liveness)
+        self.checkout = Checkout(self, connecting, liveness, self.upkeep)
         self.inventory = Inventory(
             settings,
             self.runtime,
-            connect=self.connecting.beside,
-            dismiss=self.dismiss,
+            connect=connecting.beside,
+            dismiss=self.upkeep.dismiss,
             look_again=self._look_again,
         )
-        #: it has opened connections before, and upkeep looks after them
-        self.started = False
-        self._thread_bound: Optional[bool] = None
+        self._thread_bound = None
         self._look_at = math.inf
 
     def _new_runtime(self) -> Runtime:
@@ -222,7 +216,7 @@ class SmartPool(QueuePoolFace):
                 inventory.look()
             if record.going is not None and inventory.seize(record):
                 # the pool was disposed in between
-                self.dismiss(record, record.going)
+                self.upkeep.dismiss(record, record.going)
         else:
             self.runtime.on_books(partial(self._return_slowly, record))
 
@@ -242,26 +236,7 @@ class SmartPool(QueuePoolFace):
             inventory.look()
         else:
             inventory.tending.add(record)
-            self.dismiss(record, str(record.going))
-
-    def dismiss(self, record: Record, reason: str) -> None:
-        """Close a connection beside the caller, who has taken it.
-
-        :param reason: as the ``retire`` event tells it.
-        """
-        job = partial(self._close_and_replace, record, reason)
-        if not self.inline:
-            try:
-                return self.runtime.spawn(job)
-            except RuntimeError:
-                pass  # no threads at interpreter exit
-        job()
-
-    def _close_and_replace(self, record: Record, reason: str) -> None:
-        self.liveness.close(record, reason)
-        if reason in ("lifetime", "drain") and not record.succeeded:
-            self.upkeep.replace()
-        self.upkeep.wake()
+            self.upkeep.dismiss(record, str(record.going))
 
     # -- what SQLAlchemy calls besides -------------------------------------
 
@@ -280,13 +255,13 @@ class SmartPool(QueuePoolFace):
         connections replaced (``_checkin=False``)."""
         if _checkin:
             if self.can_ping:
-                self.suspect_all()
+                self.upkeep.suspect_all()
             else:
-                self._dismiss_all("unhealthy")
+                self.upkeep.dismiss_all("unhealthy")
             if getattr(connection, "is_valid", False):
                 connection.invalidate(exception)
         else:
-            self._dismiss_all("unhealthy")
+            self.upkeep.dismiss_all("unhealthy")
         self.upkeep.wake()
 
     def _close_connection(
@@ -320,8 +295,7 @@ class SmartPool(QueuePoolFace):
         if used again, simply starts anew.
         """
         self.upkeep.stop()
-        self.started = False
-        self._dismiss_all("close")
+        self.upkeep.dismiss_all("close")
         self.logger.info("Pool disposed. %s", self.status())
 
     # -- what users call ---------------------------------------------------
@@ -337,7 +311,7 @@ class SmartPool(QueuePoolFace):
             what the last connect said.
         """
         self._open_again()
-        self.start_by_itself()
+        self.upkeep.begin()
         self.upkeep.fill()
         if wait:
             self.upkeep.wait_until_full(timeout)
@@ -363,9 +337,8 @@ class SmartPool(QueuePoolFace):
         """
         inventory = self.inventory
         self.upkeep.stop()
-        self.started = False
         inventory.post(inventory.close_gates, True)
-        self._dismiss_all("close")
+        self.upkeep.dismiss_all("close")
         self.upkeep.wait_until_empty(timeout)
 
     def check(self) -> CheckResult:
@@ -423,92 +396,15 @@ class SmartPool(QueuePoolFace):
     ) -> None:
         self.stop()
 
-    # -- for the other rooms -----------------------------------------------
-
-    def count(self, name: str) -> None:
-        """Add one to a counter of :class:`.PoolStats`."""
-        self.inventory.post(self.inventory.count, name)
-
-    def suspect_all(self) -> None:
-        """Have every connection answer a ping before it is handed out."""
-        now = self._clock()
-        for record in self.inventory.members.copy():
-            record.suspect(now)
-        self.upkeep.wake()
-
-    @property
-    def in_process(self) -> bool:
-        """The database lives in this process: there is no socket."""
-        return getattr(self._dialect, "name", None) in ("sqlite", "duckdb")
-
-    @property
-    def can_ping(self) -> bool:
-        """There is an engine's dialect, or a listener, that knows how to."""
-        return hasattr(self._dialect, "do_ping") or self.checks_by_event
-
-    @property
-    def checks_by_event(self) -> bool:
-        """Somebody listens to ``health_check``."""
-        return bool(self.dispatch.health_check)
-
-    @property
-    def inline(self) -> bool:
-        """Callers connect themselves: there is nothing to wait for, or
-        nothing known, and connections may be bound to their threads."""
-        return self.in_process or not hasattr(self._dialect, "do_ping")
-
-    @property
-    def may_open_in_background(self) -> bool:
-        """A connection that upkeep opens is of use to callers."""
-        return not self.inline or (
-            self.in_process and self._thread_bound is False
-        )
-
-    def may_touch(self, record: Record) -> bool:
-        """Tell whether upkeep may use a connection, from its own thread."""
-        if not self.inline:
-            return True
-        if self._thread_bound is None:
-            self._thread_bound = self._is_thread_bound(record)
-        return not self._thread_bound
-
-    def _is_thread_bound(self, record: Record) -> bool:
-        """Try; SQLite connections refuse other threads than their own."""
-        connection = record.dbapi_connection
-        kind = type(connection).__module__.partition(".")[0]
-        if connection is None or kind not in _MAY_BE_THREAD_BOUND:
-            return False
-        try:
-            connection.cursor().close()
-        except Exception:  # the driver's own class, which is unknown here
-            return True
-        return False
+    # -- in a forked child, or on another event loop --------------------------
 
     def begin_anew(self) -> None:
         """Forget every connection: they are of another process or loop."""
         self._set_up(self.settings)
 
-    def start_by_itself(self) -> None:
-        if not self.started and not self.inventory.closed:
-            self.started = True
-            self.inventory.inline = self.inline
-            self.upkeep.start()
-            if not self.inline:
-                self.upkeep.fill()
-
     def _open_again(self) -> None:
         if self.inventory.closed:
             self.inventory.post(self.inventory.open_gates)
-
-    def _dismiss_all(self, reason: str) -> None:
-        """Close what is idle, and have the rest closed as it comes home."""
-        inventory = self.inventory
-        for grant in inventory.opening.copy():
-            grant.unwanted = True
-        for record in inventory.members.copy():
-            record.going = reason
-            record.judge()
-        self.upkeep.close_idle(reason)
 
     def _look_again(self, seconds: float) -> None:
         """Have the inventory looked at, for whoever waits for the clock."""

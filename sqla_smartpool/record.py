@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from typing import Any
 from typing import Callable
+from typing import cast
 from typing import Optional
-from typing import TYPE_CHECKING
+from typing import Protocol
 import weakref
 
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import Pool
 
 from ._sqlalchemy import _ConnectionRecord
+from .runtime import Runtime
+from .settings import Settings
 from .sockets import health_call_of
 from .sockets import Line
 from .sockets import line_of
-
-if TYPE_CHECKING:
-    from .pool import SmartPool
 
 #: up to this part of ``max_lifetime`` a connection is retired early, so that
 #: connections that were opened together do not expire together
@@ -28,6 +29,25 @@ _BLIND_TRUST = 1.0
 #: one that has just been opened, and was never used, needs no ping for so
 #: long, in seconds, even with ``pre_ping``
 _FRESH = 1.0
+
+
+class Owner(Protocol):
+    """What a record needs of its pool."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def in_process(self) -> bool: ...
+
+    @property
+    def can_ping(self) -> bool: ...
+
+    @property
+    def checks_by_event(self) -> bool: ...
 
 
 class Record(_ConnectionRecord):
@@ -58,7 +78,7 @@ class Record(_ConnectionRecord):
         "doubted",
     )
 
-    def __init__(self, pool: SmartPool) -> None:
+    def __init__(self, pool: Owner) -> None:
         self.pool = pool
         #: how many checkouts it has served, and for how long in all
         self.uses = 0
@@ -83,7 +103,7 @@ class Record(_ConnectionRecord):
         self.early = 0.0
         self.suspect_at = -math.inf
         self.trusted_until = -math.inf
-        super().__init__(pool, connect=False)
+        super().__init__(cast(Pool, pool), connect=False)
 
     def get_connection(self) -> DBAPIConnection:
         """Return the connection, opening one if there is none.

@@ -10,13 +10,15 @@ import logging
 import math
 from typing import Callable
 from typing import Optional
-from typing import TYPE_CHECKING
 import weakref
 
 from .backoff import is_hopeless as is_hopeless_error
+from .connecting import Connecting
+from .core import PoolCore
 from .exc import PoolTimeoutError
 from .exc import without_traceback
 from .liveness import Answer
+from .liveness import Liveness
 from .plan import Plan
 from .plan import plan
 from .plan import Seen
@@ -27,9 +29,6 @@ from .runtime import call_weakly
 from .runtime import side_by_side
 from .stats import CheckResult
 from .tickets import Purpose
-
-if TYPE_CHECKING:
-    from .pool import SmartPool
 
 log = logging.getLogger("sqla_smartpool.upkeep")
 
@@ -43,8 +42,12 @@ _LONGEST_PASS = 120.0
 class Upkeep:
     """Looks after one pool, from its start until its stop."""
 
-    def __init__(self, pool: SmartPool) -> None:
+    def __init__(
+        self, pool: PoolCore, connecting: Connecting, liveness: Liveness
+    ) -> None:
         self._pool = pool
+        self._connecting = connecting
+        self._liveness = liveness
         self.active = False
         self._alarm: Optional[Alarm] = None
         self._due_at = math.inf
@@ -59,9 +62,15 @@ class Upkeep:
 
     # -- when --------------------------------------------------------------
 
-    def start(self) -> None:
-        self.active = True
-        self.wake()
+    def begin(self) -> None:
+        """A pool that nobody has started starts with its first use."""
+        pool = self._pool
+        if not self.active and not pool.inventory.closed:
+            pool.inventory.inline = pool.inline
+            self.active = True
+            self.wake()
+            if not pool.inline:
+                self.fill()
 
     def stop(self) -> None:
         self.active = False
@@ -93,7 +102,7 @@ class Upkeep:
         self.wake(pool.settings.check_interval)
         if math.inf > late > pool.settings.check_interval + _LATE:
             pool.logger.info("upkeep was stopped for %.0f s", late)
-            pool.suspect_all()
+            self.suspect_all()
         pool.inventory.look()
         if self._under_way(now):
             self._again = True
@@ -188,7 +197,7 @@ class Upkeep:
                 pool.count("reclaimed")
                 record.doubted = -1
                 inventory.tending.add(record)
-                pool.dismiss(record, "unhealthy")
+                self.dismiss(record, "unhealthy")
 
     # -- do ----------------------------------------------------------------
 
@@ -237,7 +246,7 @@ class Upkeep:
         if not pool.may_open_in_background:
             return None
         seconds = pool.settings.connect_timeout
-        opened = pool.connecting.one(why, seconds, up_to)
+        opened = self._connecting.one(why, seconds, up_to)
         if opened is None and pool.inventory.backoff.failing:
             retry_at = pool.inventory.backoff.retry_at
             self.wake(max(0.0, retry_at - pool.runtime.clock()))
@@ -249,7 +258,7 @@ class Upkeep:
             return False
         if reason == "unhealthy":
             pool.count("connections_lost")
-        pool.liveness.close(record, reason)
+        self._liveness.close(record, reason)
         self.wake()
         return True
 
@@ -265,21 +274,21 @@ class Upkeep:
         if not pool.may_touch(record) or not pool.inventory.claim(record):
             return None
         try:
-            answer = pool.liveness.ping(
+            answer = self._liveness.ping(
                 record, pool.settings.ping_timeout, idle=True
             )
         except BaseException:  # interrupted: its stream may be out of step
-            pool.liveness.close(record, "unhealthy")
+            self._liveness.close(record, "unhealthy")
             raise
         if answer is Answer.ALIVE:
             if record.going is None:
                 pool.inventory.put_back(record)
             else:  # the pool was disposed or drained in the meantime
-                pool.dismiss(record, record.going)
+                self.dismiss(record, record.going)
             return True
         self._silent += answer is Answer.SILENT
         pool.count("connections_lost")
-        pool.liveness.close(record, "unhealthy")
+        self._liveness.close(record, "unhealthy")
         self.wake()
         return False
 
@@ -291,7 +300,7 @@ class Upkeep:
         pool = self._pool
         now = pool.runtime.clock()
         seconds = pool.settings.ping_timeout
-        if pool.connecting.one(Purpose.PROBE, seconds) is not None:
+        if self._connecting.one(Purpose.PROBE, seconds) is not None:
             self._close(record, "unhealthy")
         else:
             self._stalled_at = now
@@ -314,7 +323,7 @@ class Upkeep:
             # keep_alive counts on from its predecessor's last use
             opened.idle_since = record.idle_since
         if inventory.claim(record):
-            pool.liveness.close(record, reason)
+            self._liveness.close(record, reason)
             if opened is None:
                 self._open(Purpose.SUCCESSOR)
         else:
@@ -323,6 +332,50 @@ class Upkeep:
             record.going = reason
             record.judge()
 
+    # -- for checkouts and returns -----------------------------------------
+
+    def suspect_all(self) -> None:
+        """Have every connection answer a ping before it is handed out."""
+        pool = self._pool
+        now = pool.runtime.clock()
+        for record in pool.inventory.members.copy():
+            record.suspect(now)
+        self.wake()
+
+    def dismiss(self, record: Record, reason: str) -> None:
+        """Close a connection beside the caller, who has taken it.
+
+        :param reason: as the ``retire`` event tells it.
+        """
+        job = partial(self._close_and_replace, record, reason)
+        if not self._pool.inline:
+            try:
+                return self._pool.runtime.spawn(job)
+            except RuntimeError:
+                pass  # no threads at interpreter exit
+        job()
+
+    def _close_and_replace(self, record: Record, reason: str) -> None:
+        self._liveness.close(record, reason)
+        if reason in ("lifetime", "drain") and not record.succeeded:
+            self._replace()
+        self.wake()
+
+    def _replace(self) -> None:
+        """Open a connection in place of one that was closed."""
+        if self.active and self._pool.may_open_in_background:
+            self._open(Purpose.SUCCESSOR)
+
+    def dismiss_all(self, reason: str) -> None:
+        """Close what is idle, and have the rest closed as it comes home."""
+        inventory = self._pool.inventory
+        for grant in inventory.opening.copy():
+            grant.unwanted = True
+        for record in inventory.members.copy():
+            record.going = reason
+            record.judge()
+        self._close_idle(reason)
+
     # -- on request --------------------------------------------------------
 
     def fill(self) -> None:
@@ -330,13 +383,13 @@ class Upkeep:
         pool = self._pool
         floor = pool.settings.min_size
         for _ in range(floor - pool.inventory.staying):
-            grant = pool.connecting.ask(Purpose.FLOOR, floor)
+            grant = self._connecting.ask(Purpose.FLOOR, floor)
             if grant is None:
                 break  # not now: upkeep goes on
             if pool.inline:
-                pool.connecting.open(grant, idle=True)
+                self._connecting.open(grant, idle=True)
             else:
-                pool.connecting.beside(grant)
+                self._connecting.beside(grant)
         self.wake()
 
     def wait_until_full(self, timeout: float) -> None:
@@ -363,7 +416,7 @@ class Upkeep:
         )
         if error is not None:
             text += f"; connects fail: {type(error).__name__}: {error}"
-        raise PoolTimeoutError(text, pool.stats(), error) from error
+        raise PoolTimeoutError(text, pool.inventory.stats(), error) from error
 
     def wait_until_empty(self, timeout: float) -> None:
         """Wait until no connection is open any more, but not too long."""
@@ -378,11 +431,6 @@ class Upkeep:
             signal.wait(timeout)
         finally:
             inventory.post(inventory.unwatch, signal)
-
-    def replace(self) -> None:
-        """Open a connection in place of one that was closed."""
-        if self.active and self._pool.may_open_in_background:
-            self._open(Purpose.SUCCESSOR)
 
     def check(self) -> CheckResult:
         """Ping every idle connection now, and replace the unhealthy."""
@@ -412,13 +460,13 @@ class Upkeep:
                 record.judge()
         self._do([partial(self.renew, record, "drain") for record in resting])
 
-    def close_idle(self, reason: str) -> None:
+    def _close_idle(self, reason: str) -> None:
         """Close what is idle, whoever waits."""
         pool = self._pool
         jobs: list[Callable[[], object]] = []
         for record in self._pool.inventory.resting():
             if pool.inventory.seize(record):
-                close = partial(pool.liveness.close, record, reason)
+                close = partial(self._liveness.close, record, reason)
                 jobs.append(partial(self._guarded, close))
         # connections may be bound to the caller's thread
         side_by_side(pool.runtime, jobs, 1 if pool.inline else len(jobs))

@@ -179,18 +179,16 @@ def test_own_events_take_once_insert_named_and_remove_as_well(
     assert heard == ["first", "last", "once", "last"]
 
 
-@pytest.mark.parametrize(
-    "kind", ["QueuePool", "SmartPool", "Pool", "Engine"]
-)
+@pytest.mark.parametrize("kind", [QueuePool, SmartPool, Pool, Engine, "own"])
 def test_listeners_on_classes_hear_of_every_pool(
-    database: Database, side: Side, kind: str
+    database: Database, side: Side, kind: Any
 ) -> None:
-    target = {
-        "QueuePool": AsyncAdaptedQueuePool if side.asynchronous else QueuePool,
-        "SmartPool": side.pool_class,
-        "Pool": Pool,
-        "Engine": Engine,
-    }[kind]
+    target = kind
+    options = {}
+    if kind == "own":
+        target = AsyncAdaptedQueuePool if side.asynchronous else QueuePool
+        # SQLAlchemy's default for this class, True, is an AttributeError
+        options = {"asyncio": False}
     heard: list[str] = []
 
     def opened(*arguments: Any) -> None:
@@ -200,8 +198,8 @@ def test_listeners_on_classes_hear_of_every_pool(
         heard.append("checkout")
 
     before = pinging_engine(side, database, min_size=0)
-    with listening(target, "connect", opened):
-        with listening(target, "checkout", taken):
+    with listening(target, "connect", opened, **options):
+        with listening(target, "checkout", taken, **options):
             after = pinging_engine(side, database, min_size=0)
             for engine in (before, after):
                 for _ in range(2):
@@ -212,7 +210,7 @@ def test_listeners_on_classes_hear_of_every_pool(
     assert len(heard) == 6
 
 
-@pytest.mark.parametrize("target", [SmartPool, Engine, QueuePool])
+@pytest.mark.parametrize("target", [SmartPool, Engine, "own"])
 def test_own_events_are_heard_of_through_classes(
     database: Database, side: Side, target: Any
 ) -> None:
@@ -221,11 +219,8 @@ def test_own_events_are_heard_of_through_classes(
     def goes(connection: Any, record: Any, reason: str) -> None:
         heard.append(reason)
 
-    if target is QueuePool:
-        with pytest.raises(sa_exc.InvalidRequestError, match="SmartPool"):
-            event.listen(target, "retire", goes)
-        return
     engine = pinging_engine(side, database)
+    target = side.pool_class if target == "own" else target
     with listening(target, "retire", goes):
         side.wait(start(engine, side).stop())
     assert heard == ["close", "close"]
@@ -399,9 +394,7 @@ def test_retire_tells_why_before_the_connection_is_closed(
     assert reasons[:number] == [reason] * number
 
 
-@pytest.mark.parametrize(
-    "database", ["postgresql", "mariadb"], indirect=True
-)
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 def test_connect_failed_counts_attempts_until_one_succeeds(
     database: Database, side: Side
 ) -> None:
@@ -423,9 +416,11 @@ def test_connect_failed_counts_attempts_until_one_succeeds(
     away = False
     side.eventually(lambda: pool.stats().pool_available == 2, "the floor")
     number = len(failures)
-    assert [attempt for _, _, attempt, _ in failures] == [
-        *range(1, number + 1)
-    ]
+    # several side by side are one attempt
+    attempts = [attempt for _, _, attempt, _ in failures]
+    steps = [later - sooner for sooner, later in zip(attempts, attempts[1:])]
+    assert attempts[0] == 1 and attempts[-1] > 1
+    assert set(steps) <= {0, 1}
     for fired_for, exception, _, retry_in in failures:
         assert fired_for is pool
         assert "the database is away" in str(exception)
@@ -463,13 +458,12 @@ def test_checkout_timeout_fires_before_the_caller_hears_of_it(
 
 
 @pytest.mark.parametrize("name", OWN)
-@pytest.mark.parametrize("pool_class", [NullPool, StaticPool, "default"])
+@pytest.mark.parametrize("pool_class", [NullPool, StaticPool, None])
 def test_own_events_on_an_engine_with_another_pool_get_a_clear_error(
     sqlite_database: Database, side: Side, pool_class: Any, name: str
 ) -> None:
-    chosen = {} if pool_class == "default" else {"poolclass": pool_class}
     url = sqlite_database.url(side.asynchronous)
-    engine = side.create_engine(url, **chosen)
+    engine = side.create_engine(url, poolclass=pool_class)
     for target in (engine, engine.pool, type(engine.pool)):
         with pytest.raises(
             sa_exc.InvalidRequestError,

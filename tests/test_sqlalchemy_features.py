@@ -82,9 +82,7 @@ def test_what_was_not_committed_is_undone_on_return_and_never_seen(
     assert names(engine) == []
 
 
-@pytest.mark.parametrize(
-    "database", ["postgresql", "mariadb"], indirect=True
-)
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 def test_two_phase_transactions_survive_pings_between_their_phases(
     database: Database, side: Side
 ) -> None:

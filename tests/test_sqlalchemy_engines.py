@@ -1,0 +1,417 @@
+"""Ways to make an engine with the pool, or a pool alone; many of them; and
+what stays of one that is disposed."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy import Engine
+from sqlalchemy import engine_from_config
+from sqlalchemy import event
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import async_engine_from_config
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from sqla_smartpool import AsyncSmartPool
+from sqla_smartpool import PoolTimeoutError
+from sqla_smartpool import SmartPool
+from tests.conftest import Database
+from tests.conftest import PINGING
+from tests.conftest import Side
+from tests.lab.waiting import eventually
+
+
+def use(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+
+
+# A pool alone
+
+
+def test_a_pool_stands_alone_with_a_creator_of_its_own(
+    sqlite_database: Database,
+) -> None:
+    file = sqlite_database.url().database
+    opened: list[sqlite3.Connection] = []
+
+    def creator() -> sqlite3.Connection:
+        opened.append(sqlite3.connect(str(file), check_same_thread=False))
+        return opened[-1]
+
+    pool = SmartPool(
+        creator, min_size=2, max_size=3, timeout=0, check_interval=0.05
+    )
+    with pool:
+        assert pool.stats().pool_size == len(opened) == 2
+        taken = [pool.connect() for _ in range(3)]
+        assert {id(one.dbapi_connection) for one in taken} == {
+            id(connection) for connection in opened
+        }
+        with pytest.raises(PoolTimeoutError):
+            pool.connect()
+        for one in taken:
+            cursor = one.cursor()
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone() == (1,)
+            cursor.close()
+            one.close()
+    assert pool.stats().pool_size == 0
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
+
+
+def test_a_pool_alone_checks_with_an_event_for_want_of_a_dialect(
+    sqlite_database: Database,
+) -> None:
+    file = str(sqlite_database.url().database)
+    pool = SmartPool(
+        lambda: sqlite3.connect(file, check_same_thread=False),
+        min_size=1,
+        max_size=2,
+        **PINGING,
+    )
+    checked = threading.Event()
+    event.listen(pool, "health_check", lambda *_: checked.set())
+    with pool:
+        assert checked.wait(10)
+        assert pool.stats().pool_size == 1
+
+
+def test_an_engine_takes_a_pool_that_was_made_before(
+    database: Database,
+) -> None:
+    other = create_engine(database.url(), connect_args=database.connect_args())
+    pool = SmartPool(other.pool._creator, min_size=2, max_size=3, **PINGING)
+    engine = create_engine(database.url(), pool=pool)
+    assert engine.pool is pool
+    with pool:
+        use(engine)
+        eventually(lambda: pool.stats().checks_num >= 2)
+        assert pool.stats().checks_failed == 0
+        use(engine)
+
+
+# Many
+
+
+@pytest.mark.parametrize(
+    ("database", "number"),
+    [("sqlite", 400), ("postgresql", 100)],
+    indirect=["database"],
+)
+def test_hundreds_of_engines_share_one_thread_while_they_are_idle(
+    database: Database, number: int
+) -> None:
+    before = threading.active_count()
+    engines = [
+        create_engine(
+            database.url(),
+            connect_args=database.connect_args(),
+            poolclass=SmartPool,
+            min_size=1,
+            max_size=2,
+        )
+        for _ in range(number)
+    ]
+    try:
+        for engine in engines:
+            use(engine)
+        eventually(
+            lambda: threading.active_count() <= before + 1,
+            message="no more than one thread",
+        )
+        assert database.sessions() in (None, number)
+        for engine in engines:
+            use(engine)
+        pools: list[Any] = [engine.pool for engine in engines]
+        assert all(pool.stats().requests_num == 2 for pool in pools)
+        assert all(pool.stats().pool_size == 1 for pool in pools)
+    finally:
+        for engine in engines:
+            engine.dispose()
+    eventually(lambda: not database.sessions(), message="no session is left")
+
+
+def test_hundreds_of_asynchronous_engines_need_no_thread_and_no_task(
+    postgresql_database: Database,
+) -> None:
+    async def program() -> None:
+        before = threading.active_count()
+        engines = [
+            create_async_engine(
+                postgresql_database.url(asynchronous=True),
+                poolclass=AsyncSmartPool,
+                min_size=int(number % 4 == 0),
+                max_size=2,
+                keep_alive=0.2,
+                check_interval=0.2,
+            )
+            for number in range(200)
+        ]
+        for engine in engines:
+            async with engine.connect() as connection:
+                assert await connection.scalar(text("SELECT 1")) == 1
+        pools: list[Any] = [engine.pool for engine in engines]
+
+        def is_quiet() -> bool:
+            return (
+                sum(pool.stats().pool_size for pool in pools) == 50
+                and len(asyncio.all_tasks()) == 1
+            )
+
+        while not is_quiet():
+            await asyncio.sleep(0.01)
+        assert threading.active_count() == before
+        for engine in engines:
+            await engine.dispose()
+
+    asyncio.run(asyncio.wait_for(program(), 60))
+
+
+# Disposed
+
+
+def test_disposing_any_number_of_times_keeps_options_and_listeners(
+    database: Database, side: Side
+) -> None:
+    engine = side.engine(
+        database,
+        min_size=1,
+        max_size=3,
+        pool_timeout=7,
+        pool_recycle=1234,
+        pool_pre_ping=True,
+        pool_use_lifo=False,
+        pool_logging_name="mine",
+        pool_reset_on_return="commit",
+        keep_alive=77.5,
+        **PINGING,
+    )
+    heard: list[str] = []
+    for name in ("connect", "checkout", "retire", "health_check"):
+        event.listen(engine, name, lambda *_, name=name: heard.append(name))
+    pool: Any = engine.pool
+    side.wait(pool.resize(min_size=2, max_size=4))
+    settings = pool.settings
+    for _ in range(5):
+        pool = engine.pool
+        assert type(pool) is side.pool_class
+        assert pool.settings == settings
+        assert (pool.size(), pool.timeout(), pool._recycle) == (4, 7, 1234)
+        assert pool._pre_ping is True
+        assert pool.logging_name == "mine"
+        assert pool._reset_on_return.name == "reset_commit"
+        side.wait(pool.start())
+        use(engine)
+        side.eventually(lambda: "health_check" in heard, "a check")
+        assert heard.count("connect") == 2
+        assert heard.count("checkout") == 1
+        engine.dispose()
+        engine.dispose()
+        # one that was just being pinged goes after that
+        side.eventually(lambda: pool.stats().pool_size == 0, "all closed")
+        assert heard.count("retire") == 2
+        del heard[:]
+    side.eventually(lambda: not database.sessions(), "no session is left")
+
+
+def test_disposing_without_closing_keeps_options_listeners_and_connections(
+    database: Database, side: Side
+) -> None:
+    engine = side.engine(
+        database, min_size=1, max_size=2, pool_timeout=0, **PINGING
+    )
+    old: Any = engine.pool
+    heard: list[str] = []
+    for name in ("connect", "checkout", "close", "retire"):
+        event.listen(engine, name, lambda *_, name=name: heard.append(name))
+    with engine.connect() as connection:
+        assert heard == ["connect", "checkout"]
+        engine.dispose(close=False)
+        new: Any = engine.pool
+        assert new is not old
+        assert new.settings == old.settings
+        assert new.stats().pool_size == 0
+        assert connection.scalar(text("SELECT 1")) == 1
+        use(engine)
+        assert heard == ["connect", "checkout"] * 2
+        assert connection.scalar(text("SELECT 1")) == 1
+    side.wait(old.stop())
+    side.wait(new.stop())
+    if database.server is not None:
+        side.eventually(lambda: not database.sessions(), "no session is left")
+
+
+def test_connections_out_at_dispose_are_closed_when_they_come_back(
+    database: Database, side: Side
+) -> None:
+    engine = side.engine(database, min_size=2, max_size=4, **PINGING)
+    closed: list[object] = []
+    event.listen(engine, "close", lambda dbapi, record: closed.append(dbapi))
+    old: Any = engine.pool
+    side.wait(old.start())
+    connections = side.together(engine.connect, engine.connect)
+    out = [one.connection.dbapi_connection for one in connections]
+    engine.dispose()
+    use(engine)
+    assert not [connection for connection in out if connection in closed]
+    for connection in connections:
+        assert connection.scalar(text("SELECT 1")) == 1
+        connection.close()
+    side.eventually(
+        lambda: all(connection in closed for connection in out),
+        "they are closed",
+    )
+    assert old.stats().pool_size == 0
+    side.pinged(engine)
+    assert engine.pool is not old
+
+
+def test_a_disposed_pool_that_is_used_again_starts_anew(
+    database: Database, side: Side
+) -> None:
+    engine = side.engine(database, min_size=2, max_size=4, **PINGING)
+    pool: Any = engine.pool
+    side.wait(pool.start())
+    for _ in range(3):
+        pool.dispose()
+        use(engine)
+        assert engine.pool is pool
+        side.eventually(lambda: pool.stats().pool_available == 2, "the floor")
+        side.pinged(engine)
+
+
+# From configurations and URLs
+
+CONFIG = {
+    "sqlalchemy.min_size": "2",
+    "sqlalchemy.max_size": "7",
+    "sqlalchemy.pool_timeout": "12",  # SQLAlchemy allows no fraction here
+    "sqlalchemy.pool_recycle": "600",
+    "sqlalchemy.pool_pre_ping": "true",
+    "sqlalchemy.pool_use_lifo": "false",
+    "sqlalchemy.keep_alive": "none",
+    "sqlalchemy.ping_after": "0.05",
+    "sqlalchemy.check_interval": "0.05",
+}
+
+
+def test_a_configuration_of_strings_makes_an_engine(
+    database: Database, side: Side
+) -> None:
+    config = {
+        **CONFIG,
+        "sqlalchemy.url": database.url_text(side.asynchronous),
+    }
+    engine = (
+        async_engine_from_config(config, poolclass=AsyncSmartPool).sync_engine
+        if side.asynchronous
+        else engine_from_config(config, poolclass=SmartPool)
+    )
+    pool: Any = engine.pool
+    assert (pool.size(), pool.timeout(), pool._recycle) == (7, 12, 600)
+    assert pool._pre_ping is True
+    assert pool.settings.use_lifo is False
+    assert pool.settings.keep_alive is None
+    side.wait(pool.start())
+    assert pool.stats().pool_size == 2
+    side.pinged(engine)
+    use(engine)
+    side.wait(pool.stop())
+
+
+def test_the_plugin_chooses_the_pool_for_threads_or_loop(
+    database: Database, side: Side
+) -> None:
+    engine = side.create_engine(
+        database.url(side.asynchronous),
+        connect_args=database.connect_args(side.asynchronous),
+        plugins=["smartpool"],
+        min_size=5,
+        **PINGING,
+    )
+    pool: Any = engine.pool
+    assert type(pool) is side.pool_class
+    side.wait(pool.start())
+    assert pool.stats().pool_size == 5
+    assert pool.stats().pool_max == 15
+    side.pinged(engine)
+    use(engine)
+
+
+def test_the_plugin_tells_a_driver_that_is_both_by_its_engine(
+    postgresql_database: Database, side: Side
+) -> None:
+    url = postgresql_database.server.url("postgresql+psycopg")
+    engine = side.create_engine(url, plugins=["smartpool"], min_size=1)
+    assert type(engine.pool) is side.pool_class
+    use(engine)
+
+
+def with_plugin(database: Database, side: Side, query: str) -> str:
+    url = database.url_text(side.asynchronous)
+    return f"{url}{'&' if '?' in url else '?'}plugin=smartpool&{query}"
+
+
+def test_a_url_names_the_plugin_and_its_options(
+    database: Database, side: Side
+) -> None:
+    options = (
+        "min_size=5&max_size=20&pool_timeout=3&pool_recycle=600"
+        "&ping_after=0.05&check_interval=0.05"
+    )
+    engine = side.create_engine(with_plugin(database, side, options))
+    assert not {"plugin", "min_size", "pool_timeout"} & set(engine.url.query)
+    own_query = database.url(side.asynchronous).query
+    assert engine.url.query == own_query
+    pool: Any = engine.pool
+    assert type(pool) is side.pool_class
+    assert (pool.size(), pool.timeout(), pool._recycle) == (20, 3, 600)
+    side.wait(pool.start())
+    assert pool.stats().pool_size == 5
+    side.pinged(engine)
+    use(engine)
+
+
+def test_an_option_of_the_program_wins_over_one_of_the_url(
+    database: Database, side: Side
+) -> None:
+    engine = side.create_engine(
+        with_plugin(database, side, "min_size=5&max_size=20"), min_size=1
+    )
+    pool: Any = engine.pool
+    assert (pool.stats().pool_min, pool.stats().pool_max) == (1, 20)
+
+
+def test_a_timeout_in_the_url_stays_the_drivers(
+    sqlite_database: Database, side: Side
+) -> None:
+    url = with_plugin(sqlite_database, side, "timeout=17&min_size=1")
+    engine = side.create_engine(url)
+    pool: Any = engine.pool
+    assert pool.timeout() == 30
+    assert engine.url.query == {"timeout": "17"}
+    with engine.connect() as connection:
+        milliseconds = connection.exec_driver_sql("PRAGMA busy_timeout")
+        assert milliseconds.scalar_one() == 17000
+
+
+def test_a_pool_class_that_the_program_names_wins_over_the_plugin(
+    database: Database, side: Side
+) -> None:
+    url = with_plugin(database, side, "min_size=5&max_size=20")
+    engine = side.create_engine(url, poolclass=NullPool)
+    assert type(engine.pool) is NullPool
+    assert "min_size" not in engine.url.query
+    use(engine)
+    url = database.url_text(side.asynchronous)
+    engine = side.create_engine(url, poolclass=NullPool, plugins=["smartpool"])
+    assert type(engine.pool) is NullPool
+    use(engine)
