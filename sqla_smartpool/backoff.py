@@ -89,6 +89,7 @@ class Backoff:
         #: when upkeep may try again
         self.retry_at = 0.0
         self._failed_at = 0.0
+        self._doublings = 0
         self._tokens = 0.0
         self._counted_at = 0.0
         self._locked_out = False
@@ -148,12 +149,13 @@ class Backoff:
             self._refill(now)
             self._locked_out = locked_out
             self._tokens = min(self._tokens, self._capacity)
-        # several that were under way side by side are one failure
+        # several that were under way side by side hold upkeep back once
         if not self.failing or begun >= self._failed_at:
-            self.failures += 1
             self._failed_at = now
+            self._doublings = self._doublings + 1 if self.failing else 1
             cap = 30.0 if locked_out else 5.0
             # 2.0**16 is far beyond either cap
-            bound = min(cap, self._FIRST * 2.0 ** min(self.failures, 16))
+            bound = min(cap, self._FIRST * 2.0 ** min(self._doublings, 16))
             self.retry_at = now + self._chance() * bound
+        self.failures += 1
         self.error = error

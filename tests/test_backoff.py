@@ -73,11 +73,12 @@ def test_upkeep_holds_back_exponentially_with_full_jitter_to_a_cap(
     assert lucky.retry_at == 7.0
 
 
-def test_failures_side_by_side_count_as_one() -> None:
+def test_failures_side_by_side_hold_upkeep_back_once() -> None:
     backoff = Backoff(lambda: 1.0)
     for _ in range(50):
         backoff.failed(10.0, 9.0, DOWN, False)
-    assert backoff.failures == 1
+    assert backoff.failures == 50
+    assert backoff.retry_at == pytest.approx(10.2)
 
 
 def error(*args: object, sqlstate: object = None) -> DriverError:

@@ -122,9 +122,10 @@ def test_what_is_used_is_not_surplus_and_pings_are_no_use(
 
     def one_is_left() -> bool:
         side.use(engine, 1)
-        return side.has(1)()
+        return engine.pool.stats().closed_idle == 1
 
     side.eventually(one_is_left, "the other one is closed")
+    side.eventually(side.has(1), "one is left")
     stats = engine.pool.stats()
     assert (stats.closed_idle, stats.connections_num) == (1, 2)
     assert stats.checks_num
