@@ -105,6 +105,17 @@ class Side:
         url = options.pop("url", database.url(self.asynchronous))
         return self.create_engine(url, **options)
 
+    def pinging_engine(self, database: Database, **options: Any) -> Engine:
+        """Make one whose idle connections are pinged all the time."""
+        defaults = {"min_size": 2, "max_size": 4, **PINGING}
+        return self.engine(database, **{**defaults, **options})
+
+    def start(self, engine: Engine) -> Any:
+        """Start the pool of an engine, and return it."""
+        pool: Any = engine.pool
+        self.wait(pool.start())
+        return pool
+
     def wait(self, result: Any) -> Any:
         """What a method of the pool returns, or its coroutine."""
         return await_(result) if inspect.isawaitable(result) else result

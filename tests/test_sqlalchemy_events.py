@@ -1,5 +1,5 @@
-"""SQLAlchemy's events fire as with its own pools, and those which the pool
-adds fire as they say, while upkeep pings in between."""
+"""SQLAlchemy's events fire as with its own pools, while upkeep pings in
+between."""
 
 from __future__ import annotations
 
@@ -30,21 +30,9 @@ from tests.conftest import Side
 OWN = ["health_check", "retire", "connect_failed", "checkout_timeout"]
 
 
-def pinging_engine(side: Side, database: Database, **options: Any) -> Engine:
-    return side.engine(
-        database, **{"min_size": 2, "max_size": 4, **PINGING, **options}
-    )
-
-
 def use(engine: Engine) -> None:
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
-
-
-def start(engine: Engine, side: Side) -> Any:
-    pool: Any = engine.pool
-    side.wait(pool.start())
-    return pool
 
 
 @contextmanager
@@ -59,14 +47,11 @@ def listening(
         event.remove(target, name, listener)
 
 
-# SQLAlchemy's
-
-
 @pytest.mark.parametrize("on", ["engine", "pool"])
 def test_pool_events_fire_in_their_order_and_none_for_a_ping(
     database: Database, side: Side, on: str
 ) -> None:
-    engine = pinging_engine(side, database, min_size=0, max_size=1)
+    engine = side.pinging_engine(database, min_size=0, max_size=1)
     target = engine if on == "engine" else engine.pool
     fired: list[str] = []
     for name in ("connect", "checkout", "reset", "checkin", "close"):
@@ -90,8 +75,8 @@ def test_pool_events_fire_in_their_order_and_none_for_a_ping(
 def test_connect_and_close_fire_for_connections_of_the_background(
     database: Database, side: Side
 ) -> None:
-    engine = pinging_engine(
-        side, database, max_lifetime=0.5, min_size=3, keep_alive=300
+    engine = side.pinging_engine(
+        database, max_lifetime=0.5, min_size=3, keep_alive=300
     )
     there: set[object] = set()
     seen: set[object] = set()
@@ -102,7 +87,7 @@ def test_connect_and_close_fire_for_connections_of_the_background(
 
     event.listen(engine, "connect", opened)
     event.listen(engine, "close", lambda dbapi, record: there.remove(dbapi))
-    pool = start(engine, side)
+    pool = side.start(engine)
     assert len(there) == 3
     side.eventually(lambda: len(seen) >= 9, "two more generations")
     side.wait(pool.stop())
@@ -112,11 +97,11 @@ def test_connect_and_close_fire_for_connections_of_the_background(
 def test_a_listener_with_once_hears_of_the_first_only(
     database: Database, side: Side
 ) -> None:
-    engine = pinging_engine(side, database)
+    engine = side.pinging_engine(database)
     heard: list[object] = []
     event.listen(engine, "checkout", lambda *e: heard.append(e), once=True)
     event.listen(engine.pool, "connect", lambda *e: heard.append(e), once=True)
-    start(engine, side)
+    side.start(engine)
     assert len(heard) == 1
     for _ in range(3):
         use(engine)
@@ -127,7 +112,7 @@ def test_a_listener_with_once_hears_of_the_first_only(
 def test_listeners_are_inserted_named_and_removed(
     database: Database, side: Side
 ) -> None:
-    engine = pinging_engine(side, database)
+    engine = side.pinging_engine(database)
     heard: list[str] = []
 
     def last(*arguments: Any) -> None:
@@ -151,34 +136,6 @@ def test_listeners_are_inserted_named_and_removed(
     assert heard == ["first", "last", "last"]
 
 
-def test_own_events_take_once_insert_named_and_remove_as_well(
-    database: Database, side: Side
-) -> None:
-    engine = pinging_engine(side, database, check_interval=300)
-    pool = start(engine, side)
-    heard: list[str] = []
-
-    def last(*arguments: Any) -> None:
-        heard.append("last")
-
-    def first(**arguments: Any) -> None:
-        assert arguments.keys() == {"dbapi_connection", "connection_record"}
-        heard.append("first")
-
-    event.listen(engine, "health_check", last)
-    event.listen(engine, "health_check", first, insert=True, named=True)
-    event.listen(
-        engine, "health_check", lambda *_: heard.append("once"), once=True
-    )
-    side.wait(pool.resize(min_size=1, max_size=1))
-    side.eventually(lambda: pool.stats().pool_size == 1, "a single one")
-    side.wait(pool.check())
-    assert heard == ["first", "last", "once"]
-    event.remove(engine, "health_check", first)
-    side.wait(pool.check())
-    assert heard == ["first", "last", "once", "last"]
-
-
 @pytest.mark.parametrize("kind", [QueuePool, SmartPool, Pool, Engine, "own"])
 def test_listeners_on_classes_hear_of_every_pool(
     database: Database, side: Side, kind: Any
@@ -197,10 +154,10 @@ def test_listeners_on_classes_hear_of_every_pool(
     def taken(*arguments: Any) -> None:
         heard.append("checkout")
 
-    before = pinging_engine(side, database, min_size=0)
+    before = side.pinging_engine(database, min_size=0)
     with listening(target, "connect", opened, **options):
         with listening(target, "checkout", taken, **options):
-            after = pinging_engine(side, database, min_size=0)
+            after = side.pinging_engine(database, min_size=0)
             for engine in (before, after):
                 for _ in range(2):
                     use(engine)
@@ -210,26 +167,10 @@ def test_listeners_on_classes_hear_of_every_pool(
     assert len(heard) == 6
 
 
-@pytest.mark.parametrize("target", [SmartPool, Engine, "own"])
-def test_own_events_are_heard_of_through_classes(
-    database: Database, side: Side, target: Any
-) -> None:
-    heard: list[str] = []
-
-    def goes(connection: Any, record: Any, reason: str) -> None:
-        heard.append(reason)
-
-    engine = pinging_engine(side, database)
-    target = side.pool_class if target == "own" else target
-    with listening(target, "retire", goes):
-        side.wait(start(engine, side).stop())
-    assert heard == ["close", "close"]
-
-
 def test_engine_events_fire_between_pings(
     database: Database, side: Side
 ) -> None:
-    engine = pinging_engine(side, database)
+    engine = side.pinging_engine(database)
     fired: list[str] = []
     listeners = {
         "do_connect": lambda *_: fired.append("do_connect"),
@@ -240,7 +181,7 @@ def test_engine_events_fire_between_pings(
     }
     for name, listener in listeners.items():
         event.listen(engine, name, listener)
-    start(engine, side)
+    side.start(engine)
     use(engine)  # the first one asks the server for its version
     assert fired.count("do_connect") == 2
     side.pinged(engine)
@@ -256,233 +197,3 @@ def test_engine_events_fire_between_pings(
         *use_of_one,
         *(use_of_one[:2] + ["error"] + use_of_one[2:]),
     ]
-
-
-# The pool's own
-
-
-def test_health_check_takes_the_place_of_the_ping(
-    database: Database, side: Side, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = pinging_engine(side, database)
-    start(engine, side)
-    side.pinged(engine)
-    ping = engine.dialect.do_ping
-    pings: list[object] = []
-    checked: list[object] = []
-
-    def do_ping(dbapi_connection: Any) -> bool:
-        pings.append(dbapi_connection)
-        return ping(dbapi_connection)
-
-    monkeypatch.setattr(engine.dialect, "do_ping", do_ping)
-    side.eventually(lambda: pings, "the dialect's")
-
-    def check(dbapi_connection: Any, connection_record: Any) -> None:
-        assert connection_record.dbapi_connection is dbapi_connection
-        cursor = dbapi_connection.cursor()
-        cursor.execute("SELECT 1")
-        assert tuple(cursor.fetchone()) == (1,)
-        cursor.close()
-        checked.append(dbapi_connection)
-
-    event.listen(engine, "health_check", check)
-    side.pinged(engine)
-    del pings[:], checked[:]
-    side.pinged(engine)
-    side.pinged(engine)
-    assert not pings
-    assert len(set(map(id, checked))) == 2
-    use(engine)
-
-
-def test_a_connection_in_use_is_due_for_its_health_check_as_well(
-    database: Database, side: Side
-) -> None:
-    engine = pinging_engine(side, database, min_size=0, max_size=1)
-    checks: list[object] = []
-    event.listen(engine, "health_check", lambda *e: checks.append(e))
-    pool: Any = engine.pool
-
-    def use_and_see() -> bool:
-        use(engine)  # bytes of the server are no proof of health now
-        return len(checks) >= 5
-
-    side.eventually(use_and_see, "checks of what is used all the time")
-    assert pool.stats().checks_num >= 5
-
-
-def test_an_unhealthy_connection_is_replaced(
-    database: Database, side: Side
-) -> None:
-    engine = pinging_engine(side, database)
-    pool = start(engine, side)
-    demoted: set[object] = set()
-    retired: list[tuple[object, str]] = []
-
-    def check(dbapi_connection: Any, connection_record: Any) -> None:
-        if dbapi_connection in demoted:
-            raise LookupError("no longer a writer")
-
-    def retire(dbapi_connection: Any, record: Any, reason: str) -> None:
-        assert record.dbapi_connection is dbapi_connection
-        retired.append((dbapi_connection, reason))
-
-    event.listen(engine, "health_check", check)
-    event.listen(engine, "retire", retire)
-    with engine.connect() as one, engine.connect() as two:
-        for connection in (one, two):
-            demoted.add(connection.connection.dbapi_connection)
-    side.eventually(lambda: len(retired) == 2, "both are retired")
-    assert {connection for connection, _ in retired} == demoted
-    assert {reason for _, reason in retired} == {"unhealthy"}
-    side.eventually(lambda: pool.stats().pool_available == 2, "new ones")
-    with engine.connect() as connection:
-        assert connection.connection.dbapi_connection not in demoted
-    assert pool.stats().checks_failed == pool.stats().closed_unhealthy == 2
-
-
-RETIRED = ["idle", "lifetime", "drain", "resize", "close", "dispose"]
-
-
-@pytest.mark.parametrize("why", RETIRED)
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "in-use"])
-def test_retire_tells_why_before_the_connection_is_closed(
-    database: Database, side: Side, why: str, busy: bool
-) -> None:
-    limits = {"idle": {"keep_alive": 0.2}, "lifetime": {"max_lifetime": 0.5}}
-    engine = pinging_engine(side, database, min_size=0, **limits.get(why, {}))
-    pool: Any = engine.pool
-    reasons: list[str] = []
-    closed: list[object] = []
-
-    def retire(dbapi_connection: Any, record: Any, reason: str) -> None:
-        assert dbapi_connection not in closed
-        dbapi_connection.cursor().close()
-        reasons.append(reason)
-
-    event.listen(engine, "retire", retire)
-    event.listen(engine, "close", lambda dbapi, record: closed.append(dbapi))
-    connections = side.together(*[engine.connect] * 3)
-    three = [one.connection.dbapi_connection for one in connections]
-
-    def bring_back() -> None:
-        for connection in connections:
-            connection.close()
-
-    if not busy:
-        bring_back()
-    if why == "drain":
-        side.wait(pool.drain())
-    elif why == "resize":
-        side.wait(pool.resize(max_size=1))
-    elif why == "close":
-        side.wait(pool.stop(timeout=0.05))
-    elif why == "dispose":
-        engine.dispose()
-    elif busy and why == "lifetime":
-        side.eventually(lambda: pool.stats().connections_num > 3, "new ones")
-    if busy:
-        assert not closed
-        bring_back()
-    number = 2 if why == "resize" else 3
-    side.eventually(
-        lambda: len([one for one in three if one in closed]) == number,
-        "they are closed",
-    )
-    reason = "close" if why == "dispose" else why
-    assert reasons[:number] == [reason] * number
-
-
-@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
-def test_connect_failed_counts_attempts_until_one_succeeds(
-    database: Database, side: Side
-) -> None:
-    engine = pinging_engine(side, database)
-    pool = start(engine, side)
-    away = True
-    failures: list[tuple[Any, ...]] = []
-
-    def connect(*arguments: Any) -> None:
-        if away:
-            raise engine.dialect.dbapi.OperationalError(  # type: ignore
-                "the database is away"
-            )
-
-    event.listen(engine, "do_connect", connect)
-    event.listen(engine, "connect_failed", lambda *e: failures.append(e))
-    database.server.terminate()
-    side.eventually(lambda: len(failures) >= 3, "it is tried again")
-    away = False
-    side.eventually(lambda: pool.stats().pool_available == 2, "the floor")
-    number = len(failures)
-    # several side by side are one attempt
-    attempts = [attempt for _, _, attempt, _ in failures]
-    steps = [later - sooner for sooner, later in zip(attempts, attempts[1:])]
-    assert attempts[0] == 1 and attempts[-1] > 1
-    assert set(steps) <= {0, 1}
-    for fired_for, exception, _, retry_in in failures:
-        assert fired_for is pool
-        assert "the database is away" in str(exception)
-        assert 0 <= retry_in <= 5
-    assert pool.stats().connections_errors == number
-    del failures[:]
-    use(engine)
-    side.pinged(engine)
-    assert not failures
-
-
-def test_checkout_timeout_fires_before_the_caller_hears_of_it(
-    database: Database, side: Side
-) -> None:
-    engine = pinging_engine(
-        side, database, max_size=2, pool_timeout=0.05, max_waiting=0
-    )
-    pool = start(engine, side)
-    heard: list[Any] = []
-    event.listen(engine, "checkout_timeout", lambda *e: heard.append(e))
-    use(engine)
-    assert not heard
-    taken = [engine.connect(), engine.connect()]
-    with pytest.raises(PoolTimeoutError) as overloaded:
-        engine.connect()
-    pool._timeout = 0
-    with pytest.raises(PoolTimeoutError) as timed_out:
-        engine.connect()
-    for connection in taken:
-        connection.close()
-    assert heard == [(pool, overloaded.value), (pool, timed_out.value)]
-    side.pinged(engine)
-    use(engine)
-    assert len(heard) == 2
-
-
-@pytest.mark.parametrize("name", OWN)
-@pytest.mark.parametrize("pool_class", [NullPool, StaticPool, None])
-def test_own_events_on_an_engine_with_another_pool_get_a_clear_error(
-    sqlite_database: Database, side: Side, pool_class: Any, name: str
-) -> None:
-    url = sqlite_database.url(side.asynchronous)
-    engine = side.create_engine(url, poolclass=pool_class)
-    for target in (engine, engine.pool, type(engine.pool)):
-        with pytest.raises(
-            sa_exc.InvalidRequestError,
-            match=f"{name}.*SmartPool.*{type(engine.pool).__name__}"
-            ".*poolclass=SmartPool",
-        ):
-            event.listen(target, name, lambda *_: None)
-    heard: list[object] = []
-    event.listen(engine, "checkout", lambda *e: heard.append(e))
-    use(engine)
-    assert len(heard) == 1
-
-
-def test_listening_on_the_asynchronous_engine_itself_names_the_remedy(
-    sqlite_database: Database,
-) -> None:
-    engine = create_async_engine(
-        sqlite_database.url(asynchronous=True), poolclass=AsyncSmartPool
-    )
-    for name in ("checkout", "retire"):
-        with pytest.raises(NotImplementedError, match="sync_engine"):
-            event.listen(engine, name, lambda *_: None)

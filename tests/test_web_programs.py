@@ -13,27 +13,24 @@ from typing import Iterator
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import flask
+import httpx
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy import Engine
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.ext.asyncio import create_async_engine
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from werkzeug.serving import make_server
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import PoolTimeoutError
 from sqla_smartpool import SmartPool
 from tests.conftest import Database
 from tests.lab.waiting import eventually
-
-flask = pytest.importorskip("flask", reason="needs Flask")
-httpx = pytest.importorskip("httpx", reason="needs httpx")
-starlette = pytest.importorskip("starlette", reason="needs Starlette")
-
-from starlette.applications import Starlette  # noqa: E402
-from starlette.responses import PlainTextResponse  # noqa: E402
-from starlette.routing import Route  # noqa: E402
-from werkzeug.serving import make_server  # noqa: E402
 
 pytestmark = pytest.mark.parametrize(
     "database", ["sqlite", "postgresql"], indirect=True
