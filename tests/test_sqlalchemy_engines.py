@@ -11,12 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy import Engine
-from sqlalchemy import engine_from_config
 from sqlalchemy import event
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import async_engine_from_config
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import PoolTimeoutError
@@ -144,6 +141,7 @@ def test_hundreds_of_asynchronous_engines_need_no_thread_and_no_task(
 ) -> None:
     async def program() -> None:
         before = threading.active_count()
+        tasks = asyncio.all_tasks()
         engines = [
             create_async_engine(
                 postgresql_database.url(asynchronous=True),
@@ -163,7 +161,7 @@ def test_hundreds_of_asynchronous_engines_need_no_thread_and_no_task(
         def is_quiet() -> bool:
             return (
                 sum(pool.stats().pool_size for pool in pools) == 50
-                and len(asyncio.all_tasks()) == 1
+                and asyncio.all_tasks() == tasks
             )
 
         while not is_quiet():

@@ -13,18 +13,12 @@ from sqlalchemy import Engine
 from sqlalchemy import event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
-from sqlalchemy.pool import NullPool
 from sqlalchemy.pool import Pool
 from sqlalchemy.pool import QueuePool
-from sqlalchemy.pool import StaticPool
 
-from sqla_smartpool import AsyncSmartPool
-from sqla_smartpool import PoolTimeoutError
 from sqla_smartpool import SmartPool
 from tests.conftest import Database
-from tests.conftest import PINGING
 from tests.conftest import Side
 
 OWN = ["health_check", "retire", "connect_failed", "checkout_timeout"]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Column
 from sqlalchemy import Engine
-from sqlalchemy import event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import insert
 from sqlalchemy import Integer
@@ -17,11 +16,9 @@ from sqlalchemy import MetaData
 from sqlalchemy import select
 from sqlalchemy import String
 from sqlalchemy import Table
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqla_smartpool import AsyncSmartPool
-from sqla_smartpool import PoolTimeoutError
 from tests.conftest import Database
 from tests.conftest import PINGING
 from tests.conftest import Side
