@@ -55,6 +55,14 @@ class SmartPoolEvents(PoolEvents):
             )
         return accepted
 
+    @classmethod
+    def _listen(cls, event_key: Any, **kw: Any) -> None:
+        if isinstance(event_key.dispatch_target, type):
+            # what SQLAlchemy takes from the class of an async pool, True,
+            # only instances understand
+            kw.setdefault("asyncio", False)
+        super()._listen(event_key, **kw)
+
     def health_check(
         self,
         dbapi_connection: DBAPIConnection,

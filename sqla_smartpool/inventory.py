@@ -175,6 +175,14 @@ class Inventory:
         return ceiling - len(self.members) - len(self.opening)
 
     @property
+    def room_to_be(self) -> float:
+        """The room when all that are being closed now are closed."""
+        leaving = sum(
+            record.going is not None for record in self.tending.copy()
+        )
+        return self.room + leaving
+
+    @property
     def staying(self) -> int:
         """Connections that are open or being opened, and are to be kept."""
         kept = sum(record.going is None for record in self.members.copy())

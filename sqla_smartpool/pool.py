@@ -228,7 +228,7 @@ class SmartPool(QueuePoolFace):
                 inventory.post(inventory.count, "returns_bad")
             inventory.post(inventory.gone, record)
             self.upkeep.wake()
-        elif record.going == "resize" and inventory.room >= 0:
+        elif record.going == "resize" and inventory.room_to_be >= 0:
             # others went before it, which was enough
             record.going = None
             record.judge()

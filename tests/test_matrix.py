@@ -24,6 +24,14 @@ TRANSACTIONS = {
 }
 
 
+def are_idle(side: Client, engine: Any, number: int) -> None:
+    """The server has a session before the pool has the connection."""
+    side.eventually(
+        lambda: engine.pool.stats().pool_available == number,
+        f"{number} are idle",
+    )
+
+
 @matrix.on(matrix.EVERY)
 def test_after_start_exactly_the_floor_is_open(side: Client) -> None:
     engine = side.started(min_size=4, max_size=6, **QUIET)
@@ -45,7 +53,7 @@ def test_the_floor_serves_without_another_connect(side: Client) -> None:
 def test_the_floor_is_back_without_traffic_after_one_was_terminated(
     side: Client,
 ) -> None:
-    side.started(min_size=3, max_size=6, check_interval=0.05)
+    engine = side.started(min_size=3, max_size=6, check_interval=0.05)
     before = side.sessions()
     killed = min(before)
     side.server.terminate([killed])
@@ -53,6 +61,8 @@ def test_the_floor_is_back_without_traffic_after_one_was_terminated(
         lambda: before - {killed} < side.sessions() and side.has(3)(),
         "another in its place, and those that were well",
     )
+    are_idle(side, engine, 3)
+    assert engine.pool.stats().connections_num == 4
 
 
 @matrix.on(matrix.NETWORKED)
@@ -64,6 +74,7 @@ def test_the_floor_is_back_without_traffic_after_all_were_terminated(
     assert side.server.terminate() == 3
     side.eventually(side.has(3), "the floor")
     assert not before & side.sessions()
+    are_idle(side, engine, 3)
     assert engine.pool.stats().connections_num == 6
 
 

@@ -129,7 +129,7 @@ def test_pings_leave_sessions_idle_and_not_in_a_transaction(
     database: Database, side: Side
 ) -> None:
     engine = side.pinging_engine(database, min_size=3)
-    pool: Any = engine.pool
+    pool = side.start(engine)
     side.pinged(engine)
     side.wait(pool.pause())  # or a ping may just be under way
     side.eventually(lambda: pool.stats().pool_available == 3, "its end")
