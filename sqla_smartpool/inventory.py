@@ -175,12 +175,14 @@ class Inventory:
         return ceiling - len(self.members) - len(self.opening)
 
     @property
+    def leaving(self) -> int:
+        """Connections in the hands of upkeep that will not come back."""
+        return sum(record.going is not None for record in self.tending.copy())
+
+    @property
     def room_to_be(self) -> float:
         """The room when all that are being closed now are closed."""
-        leaving = sum(
-            record.going is not None for record in self.tending.copy()
-        )
-        return self.room + leaving
+        return self.room + self.leaving
 
     @property
     def staying(self) -> int:

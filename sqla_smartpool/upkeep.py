@@ -144,7 +144,9 @@ class Upkeep:
                 for record in inventory.members.copy()
                 if record not in elsewhere and record.going is None
             ],
-            len(inventory.opening) + len(inventory.tending),
+            len(inventory.opening)
+            + len(inventory.tending)
+            - inventory.leaving,
             bool(inventory.waiters),
             inventory.backoff.retry_at,
             pool.can_ping,

@@ -13,29 +13,11 @@ from sqlalchemy import event
 from tests.lab import matrix
 from tests.lab.matrix import BUSY
 from tests.lab.matrix import Client
+from tests.lab.matrix import Diary
 from tests.lab.matrix import Passes
 from tests.lab.matrix import QUIET
 
 side = matrix.side
-
-
-class Diary:
-    """What happened to an engine's connections, in order."""
-
-    def __init__(self, engine: Any) -> None:
-        self.entries: list[str] = []
-
-        @event.listens_for(engine, "connect")
-        def connect(connection: Any, record: Any) -> None:
-            self.entries.append("opened")
-
-        @event.listens_for(engine, "retire")
-        def retire(connection: Any, record: Any, reason: str) -> None:
-            self.entries.append(reason)
-
-        @event.listens_for(engine, "close")
-        def close(connection: Any, record: Any) -> None:
-            self.entries.append("closed")
 
 
 # Reuse

@@ -12,6 +12,7 @@ from sqla_smartpool import PoolTimeoutError
 from tests.lab import matrix
 from tests.lab.matrix import BUSY
 from tests.lab.matrix import Client
+from tests.lab.matrix import Diary
 from tests.lab.matrix import QUIET
 
 side = matrix.side
@@ -128,8 +129,24 @@ def test_drain_replaces_the_idle_and_those_in_use_when_they_come_home(
         lambda: not before & side.sessions() and side.has(3)(),
         "all are others",
     )
-    assert pool.stats().pool_size == 3
+    # the server has a session before the pool has the connection
+    side.eventually(lambda: pool.stats().pool_available == 3, "the floor")
     side.use(engine, 3)
+
+
+@matrix.on(matrix.BOTH)
+def test_drain_closes_nothing_before_its_successor_is_there(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=2, max_size=5, **QUIET)
+    pool: Any = engine.pool
+    diary = Diary(engine)
+    (held,) = side.hold(engine, 1)
+    side.wait(pool.drain())
+    held.close()
+    side.eventually(lambda: diary.entries.count("closed") == 2, "both")
+    side.eventually(lambda: pool.stats().pool_available == 2, "the floor")
+    assert diary.entries == ["opened", "drain", "closed"] * 2
 
 
 @matrix.on(matrix.BOTH)

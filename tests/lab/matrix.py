@@ -234,6 +234,25 @@ class Client(Side):
         super().dispose()
 
 
+class Diary:
+    """What happened to an engine's connections, in order."""
+
+    def __init__(self, engine: Any) -> None:
+        self.entries: list[str] = []
+
+        @event.listens_for(engine, "connect")
+        def connect(connection: Any, record: Any) -> None:
+            self.entries.append("opened")
+
+        @event.listens_for(engine, "retire")
+        def retire(connection: Any, record: Any, reason: str) -> None:
+            self.entries.append(reason)
+
+        @event.listens_for(engine, "close")
+        def close(connection: Any, record: Any) -> None:
+            self.entries.append("closed")
+
+
 class Passes:
     """How often upkeep has looked and decided, in all pools."""
 
