@@ -99,12 +99,15 @@ class LoopRuntime:
         )
 
     def signal(self) -> LoopSignal:
+        self._need_loop()
+        return LoopSignal(self)
+
+    def _need_loop(self) -> None:
         if self.loop is None:
             raise MissingGreenlet(
                 "an async pool was used outside of an event loop; use "
                 "'await engine.connect()', or an engine with a sync driver"
             )
-        return LoopSignal(self)
 
     def spawn(
         self, job: Callable[[], object], context: Optional[Context] = None
@@ -128,6 +131,7 @@ class LoopRuntime:
             log.error("a pool's task failed", exc_info=task.exception())
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
+        self._need_loop()
         return self.loop.call_later(delay, call)
 
     def on_books(self, call: Callable[[], object]) -> None:
