@@ -58,7 +58,7 @@ class Connecting:
         except Exception as error:
             inventory.post(inventory.failed, grant, error)
             if grant.background:
-                self._fire_connect_failed(error)
+                self._fire_connect_failed(grant, error)
             raise
         except BaseException:  # a cancelled task, an interrupted program
             inventory.post(inventory.abandoned, grant)
@@ -88,16 +88,14 @@ class Connecting:
             raise
         return record
 
-    def _fire_connect_failed(self, error: Exception) -> None:
+    def _fire_connect_failed(self, grant: Grant, error: Exception) -> None:
         pool = self._pool
         if not pool.dispatch.connect_failed:
             return
         backoff = pool.inventory.backoff
         retry_in = max(0.0, backoff.retry_at - pool.runtime.clock())
         try:
-            pool.dispatch.connect_failed(
-                pool, error, backoff.failures, retry_in
-            )
+            pool.dispatch.connect_failed(pool, error, grant.attempt, retry_in)
         except Exception:  # a listener's mistake must not end upkeep
             log.exception("a listener of the event 'connect_failed' failed")
 

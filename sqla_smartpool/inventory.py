@@ -293,6 +293,7 @@ class Inventory:
             without_traceback(error),
             is_authentication_error(error),
         )
+        grant.attempt = self.backoff.failures
         if first:
             # the others may be lucky with connects of their own
             covered = self._covered()

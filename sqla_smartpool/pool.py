@@ -228,14 +228,16 @@ class SmartPool(QueuePoolFace):
                 inventory.post(inventory.count, "returns_bad")
             inventory.post(inventory.gone, record)
             self.upkeep.wake()
-        elif record.going == "resize" and inventory.room_to_be >= 0:
-            # others went before it, which was enough
+            return
+        inventory.tending.add(record)
+        if record.going == "resize" and inventory.room_to_be > 0:
+            # enough others are leaving
             record.going = None
             record.judge()
-            inventory.idle.append(record)
-            inventory.look()
+            inventory.put_back(record)
+            # two may have thought so at the same time
+            self.upkeep.wake()
         else:
-            inventory.tending.add(record)
             self.upkeep.dismiss(record, str(record.going))
 
     # -- what SQLAlchemy calls besides -------------------------------------

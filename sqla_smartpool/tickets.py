@@ -33,7 +33,14 @@ class Purpose(enum.Enum):
 class Grant:
     """Room for one connection, claimed for a connect that is under way."""
 
-    __slots__ = ("begun", "context", "written_off", "unwanted", "background")
+    __slots__ = (
+        "begun",
+        "context",
+        "written_off",
+        "unwanted",
+        "background",
+        "attempt",
+    )
 
     def __init__(
         self,
@@ -50,6 +57,8 @@ class Grant:
         self.unwanted = False
         #: it is upkeep's
         self.background = background
+        #: how many connects in a row had failed when it failed
+        self.attempt = 0
 
 
 Outcome = Union[Record, Grant, Refusal, BaseException]

@@ -358,15 +358,18 @@ class Upkeep:
         job()
 
     def _close_and_replace(self, record: Record, reason: str) -> None:
+        replaced = reason in ("lifetime", "drain") and not record.succeeded
+        if replaced:
+            record.succeeded = self._replace()
         self._liveness.close(record, reason)
-        if reason in ("lifetime", "drain") and not record.succeeded:
+        if replaced and not record.succeeded:
+            # there was no room for both
             self._replace()
         self.wake()
 
-    def _replace(self) -> None:
-        """Open a connection in place of one that was closed."""
-        if self.active and self._pool.may_open_in_background:
-            self._open(Purpose.SUCCESSOR)
+    def _replace(self) -> bool:
+        """Open a connection in place of one that goes."""
+        return self.active and self._open(Purpose.SUCCESSOR) is not None
 
     def dismiss_all(self, reason: str) -> None:
         """Close what is idle, and have the rest closed as it comes home."""

@@ -78,6 +78,8 @@ class MariaDB(Server):
             "--loose-innodb-use-native-aio=0",
             "--skip-log-bin",
             "--skip-name-resolve",
+            # a server that starts clears away what others have in /tmp
+            f"--tmpdir={self.folder}",
         ]
 
     def _create(self) -> None:
