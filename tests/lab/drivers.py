@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
+import ssl
 from typing import Any
 
 # Plain has to be said: libpq, asyncpg, pg8000 and PyMySQL (since 1.2) take

@@ -4,7 +4,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import os  # noqa: E402
+import os  # noqa: E402,I100
 import sys  # noqa: E402
 
 import gevent  # noqa: E402
