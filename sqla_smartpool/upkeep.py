@@ -300,12 +300,15 @@ class Upkeep:
         If connects stall as well, it is left alone.
         """
         pool = self._pool
-        now = pool.runtime.clock()
+        now, stalled = pool.runtime.clock(), self._outage
         seconds = pool.settings.ping_timeout
-        if self._connecting.one(Purpose.PROBE, seconds) is not None:
-            self._close(record, "unhealthy")
-        else:
+        if self._connecting.one(Purpose.PROBE, seconds) is None:
             self._stalled_at = now
+        elif stalled:
+            # it may answer again as well: the next pass asks
+            self.wake()
+        else:
+            self._close(record, "unhealthy")
 
     def renew(self, record: Record, reason: str) -> None:
         """Replace a connection, opening the new one before closing the old.
