@@ -352,3 +352,38 @@ def test_threads_are_for_work_only(tmp_path: Any) -> None:
     names = [thread.name for thread in threading.enumerate()]
     assert names.count("sqla_smartpool") == 1
     engine.dispose()
+
+
+class Oracle:
+    """What passes for a connection of oracledb, which tells by itself."""
+
+    __module__ = "oracledb.connection"
+
+    healthy = True
+
+    def is_healthy(self) -> bool:
+        return self.healthy
+
+    def rollback(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_driver_that_knows_its_health_is_asked_without_a_round_trip() -> (
+    None
+):
+    pool = SmartPool(Oracle)
+    connection = pool.connect()
+    first = connection.dbapi_connection
+    connection.close()
+    again = pool.connect()
+    assert again.dbapi_connection is first
+    first.healthy = False
+    again.close()
+    other = pool.connect()
+    assert other.dbapi_connection is not first
+    assert pool.stats().closed_unhealthy == 1
+    assert pool.stats().checks_num == 0
+    other.close()
