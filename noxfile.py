@@ -22,7 +22,7 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 
 def lowest_sqlalchemy() -> str:
-    """Return the lowest version that setup.cfg allows, such as "2.0.50"."""
+    """Return the lowest version that setup.cfg allows, such as "2.0.53"."""
     config = configparser.ConfigParser()
     config.read(Path(__file__).with_name("setup.cfg"), encoding="utf-8")
     requires = config["options"]["install_requires"]

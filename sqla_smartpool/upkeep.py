@@ -211,11 +211,14 @@ class Upkeep:
             self._pool.count("_failed_passes")
             log.exception("a pass of upkeep failed")
         finally:
-            if self._pass_began == began:
-                self._pass_began = None
-            if self._again:
-                self._again = False
-                self.wake()
+            self._pass_ended(began)
+
+    def _pass_ended(self, began: float) -> None:
+        if self._pass_began == began:
+            self._pass_began = None
+        if self._again:
+            self._again = False
+            self.wake()
 
     def _carry_out(self, todo: Plan) -> None:
         jobs: list[Callable[[], object]] = []
@@ -442,21 +445,25 @@ class Upkeep:
 
     def check(self) -> CheckResult:
         """Ping every idle connection now, and replace the unhealthy."""
+        inventory = self._pool.inventory
         results: list[Optional[bool]] = []
-        before = self._pool.inventory.staying
+        before = inventory.staying
 
         def check(record: Record) -> None:
             results.append(self._ping(record))
 
-        self._do(
-            [
-                partial(check, record)
-                for record in self._pool.inventory.resting()
-            ]
-        )
-        replaced = results.count(False)
-        successor = partial(self._open, Purpose.SUCCESSOR, before)
-        self._do([successor] * replaced)
+        # as a pass, or another would take the dead ones out of its hands
+        began = self._pool.runtime.clock()
+        if self._pass_began is None:
+            self._pass_began = began
+        self._silent = 0
+        try:
+            self._do([partial(check, each) for each in inventory.resting()])
+            replaced = results.count(False)
+            successor = partial(self._open, Purpose.SUCCESSOR, before)
+            self._do([successor] * replaced)
+        finally:
+            self._pass_ended(began)
         return CheckResult(replaced + results.count(True), replaced)
 
     def drain(self) -> None:

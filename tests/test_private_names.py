@@ -58,5 +58,5 @@ def test_an_unknown_sqlalchemy_is_warned_of_and_no_known_one() -> None:
         _sqlalchemy.warn_if_unknown("2.9.0")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for version in ("2.0.50", "2.1.0b1", "2.1.9"):
+        for version in ("2.0.53", "2.1.0b1", "2.1.9"):
             _sqlalchemy.warn_if_unknown(version)

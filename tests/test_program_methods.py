@@ -26,6 +26,10 @@ def test_checking_counts_what_was_checked_and_replaces_what_is_dead(
     assert tuple(side.wait(pool.check())) == (3, 0)
     assert pool.stats().checks_num == 3
     if database.server is not None:
+        side.eventually(
+            lambda: pool.upkeep._due_at > pool.runtime.clock() + 30,
+            "upkeep has nothing to do",
+        )
         sessions = database.server.sessions()
         database.server.terminate(sessions[:2])
         assert tuple(side.wait(pool.check())) == (3, 2)
