@@ -85,10 +85,7 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         """Let go of the connections of a loop that is gone."""
         for record in self.inventory.members:
             let_go(record, self._dialect)
-            fairy = record.fairy_ref() if record.fairy_ref else None
-            if fairy is not None:
-                fairy.dbapi_connection = None  # type: ignore[assignment]
-            record.dbapi_connection = None
+            record.forget()
         self.begin_anew()
 
     def dispose(self) -> None:

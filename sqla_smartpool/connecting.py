@@ -41,11 +41,12 @@ class Connecting:
         except RuntimeError:  # no threads at interpreter exit
             job()
 
-    def _open_quietly(self, grant: Grant) -> None:
+    def _open_quietly(self, grant: Grant) -> Optional[Record]:
         try:
-            self.open(grant, idle=True)
-        except Exception as error:  # has been told to those who wait
+            return self.open(grant, idle=True)
+        except Exception as error:  # counted, and told to those who wait
             log.debug("a connect failed: %s", type(error).__name__)
+            return None
 
     def open(self, grant: Grant, idle: bool) -> Record:
         """Open a connection, and enter it into the books.
@@ -128,18 +129,13 @@ class Connecting:
         if grant is None:
             return None
         if pool.inline:
-            try:
-                return self.open(grant, idle=True)
-            except Exception:  # is counted, and has been told to listeners
-                return None
-        opened: list[Record] = []
+            return self._open_quietly(grant)
+        opened: list[Optional[Record]] = []
         done = pool.runtime.signal()
 
         def connect() -> None:
             try:
-                opened.append(self.open(grant, idle=True))
-            except Exception as error:  # told to listeners, counted
-                log.debug("a connect failed: %s", type(error).__name__)
+                opened.append(self._open_quietly(grant))
             finally:
                 done.set()
 

@@ -30,11 +30,7 @@ def _abandon(record: Record, nothing: int) -> None:
     if record.line is not None:
         # whatever is still written goes nowhere
         record.line.point_at(nothing)
-    fairy = record.fairy_ref() if record.fairy_ref is not None else None
-    if fairy is not None:
-        # as if it had been invalidated: its return does no I/O
-        fairy.dbapi_connection = None  # type: ignore[assignment]
-    record.dbapi_connection = None
+    record.forget()
 
 
 def start_anew(pool: SmartPool) -> None:

@@ -216,6 +216,14 @@ class Record(_ConnectionRecord):
             return False
         return now - self.proven_at >= self.pool.settings.proof_window
 
+    def forget(self) -> None:
+        """Have nothing more to do with the connection, nor its user: as if
+        it had been invalidated, a return does no I/O."""
+        fairy = self.fairy_ref() if self.fairy_ref is not None else None
+        if fairy is not None:
+            fairy.dbapi_connection = None  # type: ignore[assignment]
+        self.dbapi_connection = None
+
     def invalidate(
         self, e: Optional[BaseException] = None, soft: bool = False
     ) -> None:
