@@ -1,0 +1,34 @@
+"""How long faults last: as long as one can wait for, or in full.
+
+In full with ``SMARTPOOL_FAULTS=long`` in the environment, as set by
+``nox -s faults-long``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import pytest
+
+
+class Durations(NamedTuple):
+    """What a test makes itself last; seconds."""
+
+    #: for which a server is away
+    outages: tuple[float, ...]
+    #: for which callers try a wrong password
+    lockout: float
+
+
+SHORT = Durations(outages=(1.0, 3.0), lockout=6.0)
+LONG = Durations(outages=(1.0, 5.0, 30.0), lockout=62.0)
+
+#: for ``parametrize``, where no fixture can be taken
+DURATIONS = LONG if os.environ.get("SMARTPOOL_FAULTS") == "long" else SHORT
+
+
+@pytest.fixture
+def durations() -> Durations:
+    """How long the faults of this run last."""
+    return DURATIONS
