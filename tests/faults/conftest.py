@@ -7,9 +7,13 @@ In full with ``SMARTPOOL_FAULTS=long`` in the environment, as set by
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Iterator
 from typing import NamedTuple
 
 import pytest
+
+from tests.lab.lanes import Lanes
 
 
 class Durations(NamedTuple):
@@ -32,3 +36,11 @@ DURATIONS = LONG if os.environ.get("SMARTPOOL_FAULTS") == "long" else SHORT
 def durations() -> Durations:
     """How long the faults of this run last."""
     return DURATIONS
+
+
+@pytest.fixture
+def lanes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lanes]:
+    """Clients that live through one fault side by side."""
+    lanes = Lanes(request, tmp_path)
+    yield lanes
+    lanes.leave()
