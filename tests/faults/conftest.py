@@ -21,12 +21,14 @@ class Durations(NamedTuple):
 
     #: for which a server is away
     outages: tuple[float, ...]
+    #: for which nobody asks for anything
+    quiet: float
     #: for which callers try a wrong password
     lockout: float
 
 
-SHORT = Durations(outages=(1.0, 3.0), lockout=6.0)
-LONG = Durations(outages=(1.0, 5.0, 30.0), lockout=62.0)
+SHORT = Durations(outages=(1.0, 3.0), quiet=6.0, lockout=6.0)
+LONG = Durations(outages=(1.0, 5.0, 30.0), quiet=30.0, lockout=62.0)
 
 #: for ``parametrize``, where no fixture can be taken
 DURATIONS = LONG if os.environ.get("SMARTPOOL_FAULTS") == "long" else SHORT

@@ -294,7 +294,7 @@ class Passes:
 def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
     """The :class:`Client` for a :class:`Case` that :func:`on` has chosen."""
     case: Case = request.param
-    _import_driver(case)
+    import_driver(case)
     server = None
     if case.server is not None:
         server = request.getfixturevalue(case.server)
@@ -312,7 +312,8 @@ def installed(cases: list[Case]) -> list[Case]:
     return [case for case in cases if not _needs_compiler(case)]
 
 
-def _import_driver(case: Case) -> None:
+def import_driver(case: Case) -> None:
+    """Skip the test, or fail it in CI, where the driver is missing."""
     if why := _needs_compiler(case):
         pytest.skip(why)
 
