@@ -50,7 +50,7 @@ from .tickets import Waiter
 _SOON = 1.0
 #: a ping of upkeep's that takes longer no longer counts as one after which a
 #: waiter gets the connection, seconds
-_MOMENT = 0.1
+_MOMENT = 0.3
 
 
 def _change_nothing() -> None:
@@ -444,7 +444,7 @@ class Inventory:
         """The number of upkeep's pings that have not been slow so far."""
         now = self._runtime.clock()
         began = self.asked.copy().values()
-        return sum(now - since < _MOMENT for since in began)
+        return sum(since + _MOMENT > now for since in began)
 
     def _serve(self, waiter: Waiter, outcome: Outcome) -> bool:
         self.leave(waiter)
@@ -463,7 +463,7 @@ class Inventory:
         if self.opening:
             self._look_at_slow_connects()
         if self.asked and self.waiters:
-            self._look_again(_MOMENT)
+            self._look_at_slow_pings()
         for signal, condition in list(self._watchers.items()):
             if condition():
                 del self._watchers[signal]
@@ -554,6 +554,14 @@ class Inventory:
                 self.look()
             else:
                 self._look_again((_SOON if age < _SOON else limit) - age)
+
+    def _look_at_slow_pings(self) -> None:
+        """See to it that a slow ping is noticed by those who wait for it."""
+        now = self._runtime.clock()
+        for since in self.asked.copy().values():
+            left = since + _MOMENT - now
+            if left > 0:
+                self._look_again(left)
 
     def _refuse_impatient(self) -> None:
         coming = len(self.opening) + self._pings()
