@@ -171,3 +171,43 @@ def test_fork_amid_pings_and_connects_leaves_the_parents_sessions_alone(
     server = server_for(request, drivername)
     program = start_script(FORK, **way_to(server, drivername, tls))
     assert_no_session_is_harmed(program, server)
+
+
+ORPHAN = BEGIN + """
+child = os.fork()
+if child == 0:
+    print("forked")
+    with engine.connect() as connection:
+        theirs = connection.scalar(ask)
+        assert theirs not in first
+        print("served")
+        wait_for("leave")
+        assert connection.scalar(ask) == theirs
+    engine.dispose()
+    print("left")
+    sys.exit(0)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("drivername", ["postgresql+psycopg", "mysql+mysqldb"])
+def test_a_parent_killed_while_its_child_lives_leaves_no_session(
+    request: pytest.FixtureRequest, drivername: str
+) -> None:
+    server = server_for(request, drivername)
+    with start_script(ORPHAN, **way_to(server, drivername)) as program:
+        program.hear("ready")
+        first = set(server.sessions())
+        server.freeze()
+        program.tell("frozen")
+        program.hear("forked")
+        program.process.kill()
+        server.thaw()
+        program.hear("served")
+        eventually(
+            lambda: not first & set(server.sessions()),
+            message="the sessions of the killed parent end",
+        )
+        program.tell("leave")
+        program.hear("left")
+        assert program.stderr == ""
