@@ -211,3 +211,49 @@ def test_a_parent_killed_while_its_child_lives_leaves_no_session(
         program.tell("leave")
         program.hear("left")
         assert program.stderr == ""
+
+
+FIRST_CONNECT = COMMON + """
+from sqlalchemy import event
+
+engine = create_engine(**told(), poolclass=SmartPool, **SIZES)
+pool = engine.pool
+begun, go_on = threading.Event(), threading.Event()
+initialize = engine.dialect.initialize
+
+def slowly(connection):
+    initialize(connection)
+    begun.set()
+    go_on.wait()
+
+engine.dialect.initialize = slowly
+pool.start(wait=False)
+assert begun.wait(30)
+engine.dialect.initialize = initialize
+engine.dialect.server_version_info = None
+child = os.fork()
+if child == 0:
+    began = time.monotonic()
+    with engine.connect() as connection:
+        connection.scalar(ask)
+    assert time.monotonic() - began < 5, "the child had to wait"
+    assert engine.dialect.server_version_info is not None
+    pool.wait()
+    sys.exit(0)
+assert end_of(child) == 0
+go_on.set()
+pool.wait()
+with engine.connect() as connection:
+    connection.scalar(ask)
+"""
+
+
+@pytest.mark.parametrize("drivername", ["postgresql+psycopg", "mysql+pymysql"])
+def test_fork_amid_the_very_first_connect_lets_the_child_make_its_own(
+    request: pytest.FixtureRequest, drivername: str
+) -> None:
+    server = server_for(request, drivername)
+    program = start_script(FIRST_CONNECT, **way_to(server, drivername))
+    ended = program.end()
+    assert (ended.status, ended.stderr) == (0, "")
+    eventually(lambda: not server.sessions(), message="no session is left")
