@@ -257,3 +257,94 @@ def test_fork_amid_the_very_first_connect_lets_the_child_make_its_own(
     ended = program.end()
     assert (ended.status, ended.stderr) == (0, "")
     eventually(lambda: not server.sessions(), message="no session is left")
+
+
+ASYNC_FORK = COMMON + """
+import asyncio
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqla_smartpool import AsyncSmartPool
+
+engine = create_async_engine(
+    **told(), poolclass=AsyncSmartPool, num_workers=1, **SIZES
+)
+pool = engine.pool
+
+async def pids(number):
+    connections = [await engine.connect() for _ in range(number)]
+    found = {await connection.scalar(ask) for connection in connections}
+    for connection in connections:
+        await connection.close()
+    return found
+
+async def begin():
+    await pool.start()
+    first = await pids(4)
+    held = await engine.connect()
+    await held.execute(text("CREATE TABLE IF NOT EXISTS forked (a int)"))
+    await held.execute(text("INSERT INTO forked VALUES (1)"))
+    return first, held, await held.scalar(ask)
+
+async def amid_connect_and_ping():
+    await pool.resize(min_size=5)
+    while pool.stats().pool_connecting < 1:
+        await asyncio.sleep(0.01)
+    checking = asyncio.create_task(pool.check())
+    while len(pool.inventory.tending) < 1:
+        await asyncio.sleep(0.01)
+    return checking
+
+async def in_child():
+    async with engine.connect() as connection:
+        assert await connection.scalar(ask) not in first
+    await pool.start()
+    assert pool.stats().pool_size >= 5
+
+async def end():
+    await checking
+    assert await held.scalar(ask) == mine
+    await held.commit()
+    await held.close()
+    while pool.stats().pool_available < 5:
+        await asyncio.sleep(0.01)
+    assert await pids(5) > first
+    async with engine.begin() as connection:
+        count = text("SELECT count(*) FROM forked")
+        assert await connection.scalar(count) == 1
+        await connection.execute(text("DROP TABLE forked"))
+    stats = pool.stats()
+    assert stats.connections_num == 5, stats
+    assert stats.connections_lost == stats.connections_errors == 0, stats
+
+loop = asyncio.new_event_loop()
+first, held, mine = loop.run_until_complete(begin())
+print("ready")
+wait_for("frozen")
+checking = loop.run_until_complete(amid_connect_and_ping())
+child = os.fork()
+if child == 0:
+    print("forked")
+    checking._log_destroy_pending = False  # it is the test's own
+    for _ in range(2):
+        began = time.monotonic()
+        asyncio.run(in_child())
+        assert time.monotonic() - began < 5, "the child had to wait"
+    del held, checking, loop
+    gc.collect()
+    asyncio.run(engine.dispose())
+    sys.exit(0)
+assert end_of(child) == 0
+loop.run_until_complete(end())
+print("done")
+wait_for("leave")
+loop.run_until_complete(engine.dispose())
+loop.close()
+"""
+
+
+@pytest.mark.parametrize("drivername, tls", ASYNC_WAYS)
+def test_fork_of_a_loops_process_leaves_the_parents_sessions_alone(
+    request: pytest.FixtureRequest, drivername: str, tls: bool
+) -> None:
+    server = server_for(request, drivername)
+    program = start_script(ASYNC_FORK, **way_to(server, drivername, tls))
+    assert_no_session_is_harmed(program, server)
