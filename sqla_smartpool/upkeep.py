@@ -272,6 +272,18 @@ class Upkeep:
 
         :return: None: a caller has it.
         """
+        inventory = self._pool.inventory
+        # before it is taken, and until it is back, or a caller who finds
+        # nothing idle in between would have another opened
+        inventory.asked[record] = self._pool.runtime.clock()
+        try:
+            return self._take_and_ping(record)
+        finally:
+            inventory.asked.pop(record, None)
+            if inventory.waiters:
+                inventory.look()
+
+    def _take_and_ping(self, record: Record) -> Optional[bool]:
         pool = self._pool
         if self._silent > 1 or self._outage:
             self._replace_suspect(record)
