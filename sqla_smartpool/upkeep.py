@@ -190,7 +190,9 @@ class Upkeep:
         inventory = pool.inventory
         resting = {*self._pool.inventory.resting(), *inventory.tending.copy()}
         for record in inventory.members.copy():
-            held = record.fairy_ref() if record.fairy_ref else None
+            # read once: a collection in here may give it back
+            holder = record.fairy_ref
+            held = holder() if holder is not None else None
             handed = record.handed() if record.handed else None
             if record in resting or held is not None or handed is not None:
                 record.doubted = -1
