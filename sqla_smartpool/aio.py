@@ -25,6 +25,7 @@ from .record import Record
 from .runtime import Alarm
 from .runtime import log
 from .sockets import transport_of
+from .whereabouts import current_task
 
 
 class LoopSignal:
@@ -75,6 +76,7 @@ class LoopRuntime:
 
     clock = staticmethod(time.monotonic)
     chance = staticmethod(random.random)
+    who = staticmethod(current_task)
 
     loop: asyncio.AbstractEventLoop
 

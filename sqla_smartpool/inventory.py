@@ -34,6 +34,9 @@ import weakref
 from .backoff import Backoff
 from .backoff import is_authentication_error
 from .exc import without_traceback
+from .histogram import bucket_of
+from .histogram import Histogram
+from .histogram import summed
 from .record import Record
 from .runtime import Runtime
 from .runtime import Signal
@@ -51,6 +54,12 @@ _SOON = 1.0
 #: a ping of upkeep's that takes longer no longer counts as one after which a
 #: waiter gets the connection, seconds
 _MOMENT = 0.1
+
+
+def _histogram(tally: list[int], count: int, seconds: float) -> Histogram:
+    """Those of ``count`` that are not in the tally were the shortest."""
+    shortest = tally[0] + max(count - sum(tally), 0)
+    return Histogram((shortest, *tally[1:]), seconds)
 
 
 def _change_nothing() -> None:
@@ -111,6 +120,11 @@ class Inventory:
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         #: the counters of :class:`.PoolStats`; times in seconds
         self.counts: Counter[str] = Counter()
+        #: the waits, the connects that succeeded, and the longer ones of the
+        #: uses of connections that are gone, by their length
+        self.waits = summed([])
+        self.connects = summed([])
+        self.long_uses = summed([])
         self.backoff = Backoff(runtime.chance)
         #: when a connect last succeeded
         self.arrived_at = -math.inf
@@ -215,6 +229,9 @@ class Inventory:
             for name, number in counts.copy().items()
             if not name.startswith("_") and name not in times
         }
+        connect_time = Histogram(
+            tuple(self.connects), counts["_successful_connects"]
+        )
         return PoolStats(
             pool_min=settings.min_size,
             pool_max=settings.ceiling or 0,
@@ -226,6 +243,13 @@ class Inventory:
             requests_num=uses + counts["requests_errors"],
             **{name: round(1000 * seconds) for name, seconds in times.items()},
             **plain,
+            wait_time=_histogram(self.waits, uses, counts["requests_wait_ms"]),
+            use_time=_histogram(
+                summed([self.long_uses, *(rec.long_uses for rec in members)]),
+                uses - self.in_use,
+                usage,
+            ),
+            connect_time=connect_time,
         )
 
     # -- changes by callers: to be posted ---------------------------------
@@ -258,6 +282,7 @@ class Inventory:
         self.counts["requests_queued"] += 1
         waited = self._runtime.clock() - waiter.since
         self.count("requests_wait_ms", waited)
+        self.waits[bucket_of(waited)] += 1
 
     def count(self, name: str, number: float = 1) -> None:
         """Add to one of the counters."""
@@ -272,7 +297,10 @@ class Inventory:
         """
         now = self.arrived_at = self._runtime.clock()
         self.opening.pop(grant, None)
-        self.count("connections_ms", now - grant.begun)
+        took = now - grant.begun
+        self.count("connections_ms", took)
+        self.count("_successful_connects", took)
+        self.connects[bucket_of(took)] += 1
         self.members[record] = None
         if self.backoff.failing:
             self.backoff.succeeded()
@@ -359,7 +387,8 @@ class Inventory:
         # its books are closed, and a later connection opens new ones
         self.counts["_uses"] += record.uses
         self.count("usage_ms", record.usage)
-        record.uses, record.usage = 0, 0.0
+        self.long_uses = summed([self.long_uses, record.long_uses])
+        record.uses, record.usage, record.long_uses = 0, 0.0, None
         if reason in (None, "unhealthy") and record.dbapi_connection is None:
             self.empty.append(record)
 

@@ -17,8 +17,10 @@ from .connecting import Connecting
 from .core import PoolCore
 from .exc import PoolTimeoutError
 from .exc import without_traceback
+from .journal import Journal
 from .liveness import Answer
 from .liveness import Liveness
+from .lookout import Lookout
 from .plan import Plan
 from .plan import plan
 from .plan import Seen
@@ -43,9 +45,16 @@ class Upkeep:
     """Looks after one pool, from its start until its stop."""
 
     def __init__(
-        self, pool: PoolCore, connecting: Connecting, liveness: Liveness
+        self,
+        pool: PoolCore,
+        connecting: Connecting,
+        liveness: Liveness,
+        journal: Journal,
+        lookout: Lookout,
     ) -> None:
         self._pool = pool
+        self._journal = journal
+        self._lookout = lookout
         self._connecting = connecting
         self._liveness = liveness
         self.active = False
@@ -71,11 +80,14 @@ class Upkeep:
             if inventory.retired:
                 return
             self.active = True
+            self._journal.started()
             self.wake()
             if not pool.inline:
                 self.fill()
 
     def stop(self) -> None:
+        if self.active:
+            self._journal.stopped()
         self.active = False
         if self._alarm is not None:
             self._alarm.cancel()
@@ -106,7 +118,9 @@ class Upkeep:
         if math.inf > late > pool.settings.check_interval + _LATE:
             pool.logger.info("upkeep was stopped for %.0f s", late)
             self.suspect_all()
+        pool.trace()
         pool.inventory.look()
+        self._lookout.look_for_leaks()
         if self._under_way(now):
             self._again = True
             return

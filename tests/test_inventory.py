@@ -23,6 +23,7 @@ class Connection:
 
     uses = 0
     usage = 0.0
+    long_uses: Optional[list[int]] = None
     going: Optional[str] = None
     handed: Any = None
     dbapi_connection: Optional[object] = None
