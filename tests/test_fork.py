@@ -18,6 +18,7 @@ FORK = """
 import gc, os, sys
 from sqlalchemy import create_engine, text
 from sqla_smartpool import SmartPool
+from sqla_smartpool.tickets import Grip
 
 ask = text(os.environ["QUESTION"])
 engine = create_engine(
@@ -30,7 +31,8 @@ mine = held.scalar(ask)
 held.execute(text("CREATE TABLE IF NOT EXISTS forked (a int)"))
 held.execute(text("INSERT INTO forked VALUES (1)"))
 # a lock that some other thread holds at the moment of the fork
-engine.pool.inventory._key.acquire()
+grip = Grip()
+assert engine.pool.inventory._key.take(grip)
 child = os.fork()
 if child == 0:
     with engine.connect() as connection:
@@ -41,7 +43,7 @@ if child == 0:
     del held
     gc.collect()
     sys.exit(0)
-engine.pool.inventory._key.release()
+engine.pool.inventory._key.give_back(grip)
 assert os.waitpid(child, 0)[1] == 0
 assert held.scalar(ask) == mine
 held.commit()
