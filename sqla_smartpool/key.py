@@ -29,6 +29,9 @@ class Key:
         if holder is not None and holder() is grip:
             self._holder.clear()
 
+    def locked(self) -> bool:
+        return bool(self._holder)
+
     def reclaim(self) -> None:
         """Free it when its holder has vanished; for one thread only."""
         holder = self._holder.get(0)

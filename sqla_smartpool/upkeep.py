@@ -17,8 +17,10 @@ from .connecting import Connecting
 from .core import PoolCore
 from .exc import PoolTimeoutError
 from .exc import without_traceback
+from .journal import Journal
 from .liveness import Answer
 from .liveness import Liveness
+from .lookout import Lookout
 from .plan import Plan
 from .plan import plan
 from .plan import Seen
@@ -47,9 +49,16 @@ class Upkeep:
     """Looks after one pool, from its start until its stop."""
 
     def __init__(
-        self, pool: PoolCore, connecting: Connecting, liveness: Liveness
+        self,
+        pool: PoolCore,
+        connecting: Connecting,
+        liveness: Liveness,
+        journal: Journal,
+        lookout: Lookout,
     ) -> None:
         self._pool = pool
+        self._journal = journal
+        self._lookout = lookout
         self._connecting = connecting
         self._liveness = liveness
         self.active = False
@@ -69,11 +78,15 @@ class Upkeep:
     def begin(self) -> None:
         """A pool that nobody has started starts with its first use."""
         pool = self._pool
-        if pool.inventory.closed:
+        inventory = pool.inventory
+        if inventory.closed:
             return
         if not self.active:
-            pool.inventory.inline = pool.inline
+            inventory.inline = pool.inline
+            if inventory.retired:
+                return
             self.active = True
+            self._journal.started()
             self.wake()
             if not pool.inline:
                 self.fill()
@@ -82,6 +95,8 @@ class Upkeep:
             self.wake(pool.settings.check_interval)
 
     def stop(self) -> None:
+        if self.active:
+            self._journal.stopped()
         self.active = False
         if self._alarm is not None:
             self._alarm.cancel()
@@ -119,7 +134,9 @@ class Upkeep:
         if math.inf > late > pool.settings.check_interval + _LATE:
             pool.logger.info("upkeep was stopped for %.0f s", late)
             self.suspect_all()
+        pool.trace()
         pool.inventory.mend()
+        self._lookout.look_for_leaks()
         if self._under_way(now):
             self._again = True
             return
@@ -203,7 +220,9 @@ class Upkeep:
         inventory = pool.inventory
         resting = set(inventory.resting())
         for record in inventory.members.copy():
-            user = record.fairy_ref() if record.fairy_ref else None
+            # read once: a collection in here may give it back
+            holder = record.fairy_ref
+            user = holder() if holder is not None else None
             hand = record.handed() if record.handed else None
             held = user is not None or (hand and hand.holds(record))
             if record in resting or held:
@@ -289,6 +308,18 @@ class Upkeep:
 
         :return: None: a caller has it.
         """
+        inventory = self._pool.inventory
+        try:
+            # before it is taken, and until it is back, or a caller who finds
+            # nothing idle in between would have another opened
+            inventory.asked[record] = self._pool.runtime.clock()
+            return self._take_and_ping(record)
+        finally:
+            inventory.asked.pop(record, None)
+            if inventory.waiters:
+                inventory.look()
+
+    def _take_and_ping(self, record: Record) -> Optional[bool]:
         pool = self._pool
         if self._silent > 1 or self._outage:
             self._replace_suspect(record)
@@ -401,13 +432,22 @@ class Upkeep:
 
     def dismiss_all(self, reason: str) -> None:
         """Close what is idle, and have the rest closed as it comes home."""
-        inventory = self._pool.inventory
-        for grant in inventory.grants:
+        for grant in self._pool.inventory.grants:
             grant.unwanted = True
-        for record in inventory.members.copy():
+        self._mark_all(reason)
+        self._close_idle(reason)
+
+    def _mark_all(self, reason: str) -> None:
+        for record in self._pool.inventory.members.copy():
             record.going = reason
             record.judge()
-        self._close_idle(reason)
+
+    def retire(self) -> None:
+        """Keep nothing from now on: the engine has another pool."""
+        inventory = self._pool.inventory
+        self.stop()
+        inventory.post(inventory.retire)
+        self._mark_all("close")
 
     # -- on request --------------------------------------------------------
 

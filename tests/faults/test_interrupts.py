@@ -10,11 +10,11 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+import sqlite3
 from typing import Any
 from typing import Callable
 from typing import Iterator
 from typing import Optional
-import sqlite3
 import weakref
 
 from greenlet import GreenletExit
@@ -155,6 +155,7 @@ class Scene:
         stats = pool.stats()
         assert stats.pool_in_use == stats.requests_waiting == 0
         assert stats.pool_connecting == 0
+        assert not pool.inventory._key.locked()
         assert stats.pool_available == stats.pool_size == SIZE
         assert self.sessions() == SIZE
         pool.runtime.advance(3 * PASS)

@@ -15,7 +15,6 @@ import sys
 from types import CodeType
 from types import FrameType
 from typing import Any
-from typing import Callable
 from typing import Iterator
 from typing import Optional
 
