@@ -108,7 +108,8 @@ class Record(_ConnectionRecord):
         self.succeeded = False
         #: it was invalidated, by its user or by SQLAlchemy
         self.broken = False
-        #: the waiter that it was last handed to
+        #: who has it in hand, before its user does or without one: the
+        #: waiter that it was last handed to, or the grip of who tends it
         self.handed: Optional[weakref.ref[Any]] = None
         #: the checkout that upkeep found nobody to hold, by ``uses``
         self.doubted = -1
@@ -253,10 +254,11 @@ class Record(_ConnectionRecord):
     def invalidate(
         self, e: Optional[BaseException] = None, soft: bool = False
     ) -> None:
-        if soft:
-            # it is replaced when it comes home, or before it is handed out
+        if self.going is None:
+            # it is replaced when it comes home, or before it is handed out;
+            # also one whose close is interrupted, and so may still be there
             self.going = "unhealthy"
             self.trusted_until = -math.inf
-        elif self.fairy_ref is not None:
+        if not soft and self.fairy_ref is not None:
             self.broken = True
         super().invalidate(e, soft)
