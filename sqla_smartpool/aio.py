@@ -77,6 +77,9 @@ class LoopRuntime:
     chance = staticmethod(random.random)
 
     loop: asyncio.AbstractEventLoop
+    #: held while a pool moves to another loop; one for all, as that is rare
+    moving = threading.Lock()
+
 
     def __init__(self) -> None:
         self.loop = None  # type: ignore[assignment]
@@ -90,13 +93,25 @@ class LoopRuntime:
         self._thread = threading.get_ident()
         self._tasks = set()
 
-    def may_move(self, loop: asyncio.AbstractEventLoop, in_use: bool) -> bool:
+    @property
+    def closed(self) -> bool:
+        """Whether the loop is gone; none at all is not."""
+        return self.loop is not None and self.loop.is_closed()
+
+    def may_move(
+        self, loop: asyncio.AbstractEventLoop, in_use: bool, stopped: bool
+    ) -> bool:
         """Tell whether another loop can be served from now on.
 
-        :param in_use: there are connections, which belong to the old loop.
+        :param in_use: there are connections or callers, which belong to the
+            old loop.
+        :param stopped: else an empty pool does not leave a loop that runs
+            either: whether it is empty is a matter of chance.
         :raises PoolLoopError: names both loops and the remedy.
         """
-        if self.loop is None or self.loop.is_closed() or not in_use:
+        if self.loop is None or self.loop.is_closed():
+            return True
+        if not in_use and (stopped or not self.loop.is_running()):
             return True
         raise exc.PoolLoopError(
             f"this pool serves {self.loop!r}, which has not been closed, and "

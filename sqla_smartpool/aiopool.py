@@ -76,10 +76,12 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         loop = _get_running_loop()
         if loop is None or self.runtime.loop is loop:
             return
-        if not self.runtime.may_move(loop, bool(self.inventory.members)):
-            return
-        self.abandon()
-        self.runtime.bind(loop)
+        with LoopRuntime.moving:
+            books = self.inventory
+            in_use = bool(books.members or books.opening or books.waiters)
+            if self.runtime.may_move(loop, in_use, books.closed):
+                self.abandon()
+                self.runtime.bind(loop)
 
     def abandon(self) -> None:
         """Let go of the connections of a loop that is gone."""
