@@ -10,16 +10,21 @@ from typing import Callable
 from typing import Coroutine
 from typing import Optional
 from typing import ParamSpec
+from typing import TYPE_CHECKING
 from typing import TypeVar
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ._sqlalchemy import greenlet_spawn
+from .aio import end
 from .aio import let_go
 from .aio import LoopRuntime
 from .pool import SmartPool
 from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -88,7 +93,17 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         for record in self.inventory.members:
             let_go(record, self._dialect)
             record.forget()
+        self.runtime.forget_tasks()
         self.begin_anew()
+
+    def _close_connection(
+        self, connection: DBAPIConnection, *, terminate: bool = False
+    ) -> None:
+        if self.runtime.closed and _get_running_loop() is None:
+            # dropped after its loop's end
+            end(self._dialect, connection)
+        else:
+            super()._close_connection(connection, terminate=terminate)
 
     def dispose(self) -> None:
         """As :meth:`.SmartPool.dispose`; without a running event loop, no
