@@ -60,7 +60,7 @@ from .tickets import Waiter
 _SOON = 1.0
 #: a ping of upkeep's that takes longer no longer counts as one after which a
 #: waiter gets the connection, seconds
-_MOMENT = 0.1
+_MOMENT = 0.3
 
 
 def _histogram(tally: list[int], count: int, seconds: float) -> Histogram:
