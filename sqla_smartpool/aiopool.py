@@ -10,6 +10,7 @@ from typing import Callable
 from typing import Coroutine
 from typing import Optional
 from typing import ParamSpec
+from typing import TYPE_CHECKING
 from typing import TypeVar
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -20,6 +21,9 @@ from .aio import let_go
 from .aio import LoopRuntime
 from .pool import SmartPool
 from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -66,6 +70,18 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         if _get_running_loop() is not self.runtime.loop:
             self.enter_loop()
         return super()._do_get()
+
+    def _close_connection(
+        self, connection: DBAPIConnection, *, terminate: bool = False
+    ) -> None:
+        close = super()._close_connection
+        if self.inventory.busy and _get_running_loop() is self.runtime.loop:
+            # a collection in the middle of a change to the books: nothing
+            # may be awaited here
+            job = functools.partial(close, connection, terminate=terminate)
+            self.runtime.spawn(job)
+        else:
+            close(connection, terminate=terminate)
 
     def enter_loop(self) -> None:
         """Serve the running event loop from now on.

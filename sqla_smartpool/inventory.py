@@ -149,6 +149,11 @@ class Inventory:
     # -- what can be read at any time ------------------------------------
 
     @property
+    def busy(self) -> bool:
+        """Somebody is in the middle of a change."""
+        return self._key.locked()
+
+    @property
     def size(self) -> int:
         """Connections that are open."""
         return len(self.members)
@@ -352,7 +357,8 @@ class Inventory:
         self.count("usage_ms", record.usage)
         record.uses, record.usage = 0, 0.0
         if reason in (None, "unhealthy") and record.dbapi_connection is None:
-            self.empty.append(record)
+            detached = reason is None and not record.broken
+            self.empty.append(record.heir() if detached else record)
 
     def set_aside(self, since: float) -> None:
         """Take the idle ones without proof of life since then off the way.
