@@ -72,6 +72,18 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
             self.enter_loop()
         return super()._do_get()
 
+    def _close_connection(
+        self, connection: DBAPIConnection, *, terminate: bool = False
+    ) -> None:
+        close = super()._close_connection
+        if self.inventory.busy and _get_running_loop() is self.runtime.loop:
+            # a collection in the middle of a change to the books: nothing
+            # may be awaited here
+            job = functools.partial(close, connection, terminate=terminate)
+            self.runtime.spawn(job)
+        else:
+            close(connection, terminate=terminate)
+
     def enter_loop(self) -> None:
         """Serve the running event loop from now on.
 

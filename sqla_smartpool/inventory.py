@@ -211,6 +211,11 @@ class Inventory:
     # -- what can be read at any time ------------------------------------
 
     @property
+    def busy(self) -> bool:
+        """Somebody is in the middle of a change."""
+        return self._key.locked()
+
+    @property
     def size(self) -> int:
         """Connections that are open."""
         return len(self.members)
@@ -437,7 +442,8 @@ class Inventory:
         self.long_uses = summed([self.long_uses, record.long_uses])
         record.uses, record.usage, record.long_uses = 0, 0.0, None
         if reason in (None, "unhealthy") and record.dbapi_connection is None:
-            self.empty.append(record)
+            detached = reason is None and not record.broken
+            self.empty.append(record.heir() if detached else record)
 
     def set_aside(self, since: float) -> None:
         """Take the idle ones without proof of life since then off the way.

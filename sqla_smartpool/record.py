@@ -145,6 +145,7 @@ class Record(_ConnectionRecord):
         self.early = _JITTER * runtime.chance()
         self.going = None
         self.succeeded = self.broken = False
+        self.doubted = -1
         self.suspect_at = -math.inf
         self._find_line()
         if self.line is not None and settings.network_timeout is not None:
@@ -241,6 +242,17 @@ class Record(_ConnectionRecord):
         if self.uses == 0 and now - self.proven_at < _FRESH:
             return False
         return now - self.proven_at >= self.pool.settings.proof_window
+
+    def heir(self) -> Record:
+        """Return an empty record that takes over its ``record_info``.
+
+        A connection that was dropped is detached, and then ended, which may
+        take a while on an event loop; after that SQLAlchemy checks the record
+        in, whoever has it by then.
+        """
+        heir = Record(self.pool)
+        heir.__dict__["record_info"] = self.record_info
+        return heir
 
     def forget(self) -> None:
         """Have nothing more to do with the connection, nor its user: as if
