@@ -54,6 +54,10 @@ class Checkout:
                 waited = True
                 record = self._taken(outcome, since, timeout)
             if self._admit(record, ends):
+                if self._pool.inventory.disposed:
+                    # while this caller waited: it is closed on its return
+                    record.going = "close"
+                    record.judge()
                 record.taken_at = self._pool.runtime.clock()
                 record.uses += 1
                 return record

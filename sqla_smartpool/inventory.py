@@ -110,6 +110,8 @@ class Inventory:
         self.arrived_at = -math.inf
         self.closed = False
         self.paused = False
+        #: nobody looks after what is idle any more: nothing is kept
+        self.disposed = False
         #: takes an idle connection, or raises IndexError
         self.take: Callable[[], Record] = self.idle.pop
         self._impatient: dict[Waiter, None] = {}
@@ -445,6 +447,8 @@ class Inventory:
                 self._give_up_on_the_database()
             if self.waiters:
                 self._open_for_waiters()
+        if self.disposed and not self.waiters:
+            self._let_go_of_idle()
         if self._impatient:
             self._refuse_impatient()
         if self.opening:
@@ -527,6 +531,12 @@ class Inventory:
             record = self.aside.popleft()
             self.tending.add(record)
             self._todo.append(partial(self._dismiss, record, "unhealthy"))
+
+    def _let_go_of_idle(self) -> None:
+        """Close what was opened for waiters who have left."""
+        for record in self.idle.copy():
+            if self.seize(record):
+                self._todo.append(partial(self._dismiss, record, "close"))
 
     def _look_at_slow_connects(self) -> None:
         """See to it that a slow connect is noticed, and then written off."""

@@ -297,6 +297,7 @@ class SmartPool(QueuePoolFace):
         if used again, simply starts anew.
         """
         self.upkeep.stop()
+        self.inventory.disposed = True
         self.upkeep.dismiss_all("close")
         self.logger.info("Pool disposed. %s", self.status())
 

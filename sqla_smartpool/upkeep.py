@@ -67,6 +67,7 @@ class Upkeep:
         pool = self._pool
         if not self.active and not pool.inventory.closed:
             pool.inventory.inline = pool.inline
+            pool.inventory.disposed = False
             self.active = True
             self.wake()
             if not pool.inline:

@@ -90,6 +90,11 @@ class Fake:
     def __repr__(self) -> str:
         return f"<fake connection {self.number}>"
 
+    @property
+    def under_way(self) -> str:
+        """The step that is being done, and by whom; "": none is."""
+        return self._under_way.get(0, "")
+
     def kill(self) -> None:
         """Let it die at the other end."""
         self.alive = False
@@ -184,15 +189,21 @@ class FakeWithSocket(Fake):
         super().kill()
         self._peer.close()
 
+    @property
+    def was_cut(self) -> bool:
+        """The socket was shut down."""
+        try:
+            return not self._usock.recv(
+                1, socket.MSG_PEEK | socket.MSG_DONTWAIT
+            )
+        except BlockingIOError:
+            return False
+
     def feel(self) -> None:
         """Notice that the socket was shut down."""
-        try:
-            if self._usock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                return
-        except BlockingIOError:
-            return
-        self.alive = False
-        raise Disconnected(f"{self!r} was cut")
+        if self.was_cut:
+            self.alive = False
+            raise Disconnected(f"{self!r} was cut")
 
     def _closed(self) -> None:
         super()._closed()
