@@ -25,6 +25,7 @@ from .record import Record
 from .runtime import Alarm
 from .runtime import log
 from .sockets import transport_of
+from .whereabouts import current_task
 
 
 class LoopSignal:
@@ -60,6 +61,13 @@ class LoopSignal:
                 alarm.cancel()
 
 
+class Never:
+    """The alarm of a loop that has been closed."""
+
+    def cancel(self) -> None:
+        pass
+
+
 class LoopRuntime:
     """The runtime of :class:`.AsyncSmartPool`, for one event loop at a time.
 
@@ -68,6 +76,7 @@ class LoopRuntime:
 
     clock = staticmethod(time.monotonic)
     chance = staticmethod(random.random)
+    who = staticmethod(current_task)
 
     loop: asyncio.AbstractEventLoop
 
@@ -132,6 +141,8 @@ class LoopRuntime:
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
         self._need_loop()
+        if self.loop.is_closed():  # such as when its last user is collected
+            return Never()
         return self.loop.call_later(delay, call)
 
     def on_books(self, call: Callable[[], object]) -> None:

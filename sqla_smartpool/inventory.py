@@ -34,6 +34,9 @@ import weakref
 from .backoff import Backoff
 from .backoff import is_authentication_error
 from .exc import without_traceback
+from .histogram import bucket_of
+from .histogram import Histogram
+from .histogram import summed
 from .record import Record
 from .runtime import Runtime
 from .runtime import Signal
@@ -48,6 +51,15 @@ from .tickets import Waiter
 #: a connect that takes longer no longer counts as one that a waiter can
 #: expect something of, seconds
 _SOON = 1.0
+#: a ping of upkeep's that takes longer no longer counts as one after which a
+#: waiter gets the connection, seconds
+_MOMENT = 0.1
+
+
+def _histogram(tally: list[int], count: int, seconds: float) -> Histogram:
+    """Those of ``count`` that are not in the tally were the shortest."""
+    shortest = tally[0] + max(count - sum(tally), 0)
+    return Histogram((shortest, *tally[1:]), seconds)
 
 
 def _change_nothing() -> None:
@@ -95,6 +107,9 @@ class Inventory:
         self.aside: deque[Record] = deque()
         #: connections in the hands of upkeep, which adds and removes them
         self.tending: set[Record] = set()
+        #: what upkeep pings, or is about to take for that, and since when;
+        #: it adds and removes
+        self.asked: dict[Record, float] = {}
         #: records whose connection is gone; their ``record_info`` is not
         self.empty: deque[Record] = deque(maxlen=100)
         #: every record that has, or had until its close, a connection
@@ -105,13 +120,19 @@ class Inventory:
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         #: the counters of :class:`.PoolStats`; times in seconds
         self.counts: Counter[str] = Counter()
+        #: the waits, the connects that succeeded, and the longer ones of the
+        #: uses of connections that are gone, by their length
+        self.waits = summed([])
+        self.connects = summed([])
+        self.long_uses = summed([])
         self.backoff = Backoff(runtime.chance)
         #: when a connect last succeeded
         self.arrived_at = -math.inf
         self.closed = False
         self.paused = False
-        #: nobody looks after what is idle any more: nothing is kept
-        self.disposed = False
+        #: the engine has another pool by now: callers who are late are
+        #: served, and nothing is kept
+        self.retired = False
         #: takes an idle connection, or raises IndexError
         self.take: Callable[[], Record] = self.idle.pop
         self._impatient: dict[Waiter, None] = {}
@@ -208,6 +229,9 @@ class Inventory:
             for name, number in counts.copy().items()
             if not name.startswith("_") and name not in times
         }
+        connect_time = Histogram(
+            tuple(self.connects), counts["_successful_connects"]
+        )
         return PoolStats(
             pool_min=settings.min_size,
             pool_max=settings.ceiling or 0,
@@ -219,6 +243,13 @@ class Inventory:
             requests_num=uses + counts["requests_errors"],
             **{name: round(1000 * seconds) for name, seconds in times.items()},
             **plain,
+            wait_time=_histogram(self.waits, uses, counts["requests_wait_ms"]),
+            use_time=_histogram(
+                summed([self.long_uses, *(rec.long_uses for rec in members)]),
+                uses - self.in_use,
+                usage,
+            ),
+            connect_time=connect_time,
         )
 
     # -- changes by callers: to be posted ---------------------------------
@@ -251,6 +282,7 @@ class Inventory:
         self.counts["requests_queued"] += 1
         waited = self._runtime.clock() - waiter.since
         self.count("requests_wait_ms", waited)
+        self.waits[bucket_of(waited)] += 1
 
     def count(self, name: str, number: float = 1) -> None:
         """Add to one of the counters."""
@@ -265,7 +297,10 @@ class Inventory:
         """
         now = self.arrived_at = self._runtime.clock()
         self.opening.pop(grant, None)
-        self.count("connections_ms", now - grant.begun)
+        took = now - grant.begun
+        self.count("connections_ms", took)
+        self.count("_successful_connects", took)
+        self.connects[bucket_of(took)] += 1
         self.members[record] = None
         if self.backoff.failing:
             self.backoff.succeeded()
@@ -352,7 +387,8 @@ class Inventory:
         # its books are closed, and a later connection opens new ones
         self.counts["_uses"] += record.uses
         self.count("usage_ms", record.usage)
-        record.uses, record.usage = 0, 0.0
+        self.long_uses = summed([self.long_uses, record.long_uses])
+        record.uses, record.usage, record.long_uses = 0, 0.0, None
         if reason in (None, "unhealthy") and record.dbapi_connection is None:
             self.empty.append(record)
 
@@ -369,6 +405,10 @@ class Inventory:
                 except ValueError:
                     continue  # a caller was faster
                 self.aside.append(record)
+
+    def retire(self) -> None:
+        """The engine has put another pool in the place of this one."""
+        self.retired = True
 
     def watch(self, signal: Signal, condition: Callable[[], bool]) -> None:
         """Have a signal set as soon as a condition holds."""
@@ -429,11 +469,18 @@ class Inventory:
         return sum(now - grant.begun < _SOON for grant in self.opening)
 
     def _covered(self) -> int:
-        """For how many waiters a connect is under way that is not slow.
+        """For how many waiters a connect is under way that is not slow, or a
+        ping: the connection comes back sooner than another is opened.
 
         A caller who opens its connection itself has left the queue.
         """
-        return 0 if self.inline else self._young()
+        return self._pings() + (0 if self.inline else self._young())
+
+    def _pings(self) -> int:
+        """The number of upkeep's pings that have not been slow so far."""
+        now = self._runtime.clock()
+        began = self.asked.copy().values()
+        return sum(now - since < _MOMENT for since in began)
 
     def _serve(self, waiter: Waiter, outcome: Outcome) -> bool:
         self.leave(waiter)
@@ -447,12 +494,14 @@ class Inventory:
                 self._give_up_on_the_database()
             if self.waiters:
                 self._open_for_waiters()
-        if self.disposed and not self.waiters:
-            self._let_go_of_idle()
         if self._impatient:
             self._refuse_impatient()
+        if self.retired:
+            self._keep_nothing()
         if self.opening:
             self._look_at_slow_connects()
+        if self.asked and self.waiters:
+            self._look_again(_MOMENT)
         for signal, condition in list(self._watchers.items()):
             if condition():
                 del self._watchers[signal]
@@ -468,6 +517,11 @@ class Inventory:
             record.handed = weakref.ref(waiter)
             if not self._serve(waiter, record):
                 self.idle.append(record)
+
+    def _keep_nothing(self) -> None:
+        for record in self.resting():
+            if self.seize(record):
+                self._todo.append(partial(self._dismiss, record, "close"))
 
     def _give_up_on_the_database(self) -> None:
         """Serve those for whom ``reconnect_timeout`` has passed."""
@@ -532,12 +586,6 @@ class Inventory:
             self.tending.add(record)
             self._todo.append(partial(self._dismiss, record, "unhealthy"))
 
-    def _let_go_of_idle(self) -> None:
-        """Close what was opened for waiters who have left."""
-        for record in self.idle.copy():
-            if self.seize(record):
-                self._todo.append(partial(self._dismiss, record, "close"))
-
     def _look_at_slow_connects(self) -> None:
         """See to it that a slow connect is noticed, and then written off."""
         now = self._runtime.clock()
@@ -551,7 +599,8 @@ class Inventory:
                 self._look_again((_SOON if age < _SOON else limit) - age)
 
     def _refuse_impatient(self) -> None:
-        covered = set(islice(self.waiters, len(self.opening)))
+        coming = len(self.opening) + self._pings()
+        covered = set(islice(self.waiters, coming))
         for waiter in list(self._impatient):
             if waiter not in covered:
                 self._serve(waiter, Refusal.TIMEOUT)

@@ -10,6 +10,7 @@ from typing import Callable
 from typing import Optional
 
 from .core import PoolCore
+from .journal import Journal
 from .record import Record
 from .runtime import Alarm
 from .runtime import Runtime
@@ -77,8 +78,9 @@ class Liveness:
     """What a pool does to find out whether connections are alive, and to
     get rid of them."""
 
-    def __init__(self, pool: PoolCore) -> None:
+    def __init__(self, pool: PoolCore, journal: Journal) -> None:
         self._pool = pool
+        self._journal = journal
 
     # -- ping --------------------------------------------------------------
 
@@ -176,6 +178,7 @@ class Liveness:
                     self._end(record, dead=reason == "unhealthy")
         finally:
             pool.inventory.tending.discard(record)
+            self._journal.closed(record, reason)
             pool.inventory.post(pool.inventory.gone, record, reason)
 
     def _fire_retire(self, record: Record, reason: str) -> None:

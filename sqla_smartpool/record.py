@@ -6,6 +6,7 @@ import math
 from typing import Any
 from typing import Callable
 from typing import cast
+from typing import Iterator
 from typing import Optional
 from typing import Protocol
 import weakref
@@ -14,11 +15,14 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import Pool
 
 from ._sqlalchemy import _ConnectionRecord
+from .histogram import bucket_of
+from .histogram import summed
 from .runtime import Runtime
 from .settings import Settings
 from .sockets import health_call_of
 from .sockets import Line
 from .sockets import line_of
+from .whereabouts import Who
 
 #: up to this part of ``max_lifetime`` a connection is retired early, so that
 #: connections that were opened together do not expire together
@@ -39,6 +43,9 @@ class Owner(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def numbers(self) -> Iterator[int]: ...
 
     @property
     def in_process(self) -> bool: ...
@@ -65,9 +72,13 @@ class Record(_ConnectionRecord):
         "suspect_at",
         "trusted_until",
         "idle_since",
+        "number",
         "taken_at",
+        "who",
+        "taken",
         "uses",
         "usage",
+        "long_uses",
         "going",
         "succeeded",
         "broken",
@@ -83,7 +94,14 @@ class Record(_ConnectionRecord):
         #: how many checkouts it has served, and for how long in all
         self.uses = 0
         self.usage = 0.0
+        #: how many of these were longer than a millisecond, by their length
+        self.long_uses: Optional[list[int]] = None
+        #: when it was last checked out, by whom and, if traced, where
         self.taken_at = 0.0
+        self.who: Who = None
+        self.taken: tuple[str, ...] = ()
+        #: its connection's number
+        self.number = 0
         #: the reason for which it does not go back among the idle ones
         self.going: Optional[str] = None
         #: its successor has been opened already
@@ -120,6 +138,7 @@ class Record(_ConnectionRecord):
     def _opened(self) -> None:
         runtime, settings = self.pool.runtime, self.pool.settings
         now = runtime.clock()
+        self.number = next(self.pool.numbers)
         self.born = self.idle_since = now
         # drawn once: drawn anew at each look, it would gather at the bound
         self.early = _JITTER * runtime.chance()
@@ -163,6 +182,12 @@ class Record(_ConnectionRecord):
 
     def _was_just_used(self) -> bool:
         return self.pool.runtime.clock() - self.idle_since < _BLIND_TRUST
+
+    def note_long_use(self, seconds: float) -> None:
+        """Count a use for the histogram; short ones are what is left."""
+        if self.long_uses is None:
+            self.long_uses = summed([])
+        self.long_uses[bucket_of(seconds)] += 1
 
     def proven(self, when: float) -> None:
         """It has been shown to be alive."""
@@ -219,7 +244,8 @@ class Record(_ConnectionRecord):
     def forget(self) -> None:
         """Have nothing more to do with the connection, nor its user: as if
         it had been invalidated, a return does no I/O."""
-        fairy = self.fairy_ref() if self.fairy_ref is not None else None
+        holder = self.fairy_ref
+        fairy = holder() if holder is not None else None
         if fairy is not None:
             fairy.dbapi_connection = None  # type: ignore[assignment]
         self.dbapi_connection = None

@@ -21,6 +21,8 @@ from typing import Callable
 from typing import Optional
 from typing import Protocol
 
+from .whereabouts import Who
+
 log = logging.getLogger("sqla_smartpool.upkeep")
 
 #: how long the timekeeper lingers when there is nothing to wait for, seconds
@@ -50,6 +52,9 @@ class Runtime(Protocol):
 
     clock: Callable[[], float]
     chance: Callable[[], float]
+
+    def who(self) -> Who:
+        """Return the identity of the caller; quick."""
 
     def signal(self) -> Signal:
         """Return something that a caller can wait on."""
@@ -206,6 +211,7 @@ class ThreadRuntime:
 
     clock = staticmethod(time.monotonic)
     chance = staticmethod(random.random)
+    who = staticmethod(threading.get_ident)
     signal = ThreadSignal
 
     def spawn(

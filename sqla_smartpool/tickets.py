@@ -9,6 +9,7 @@ from typing import Union
 
 from .record import Record
 from .runtime import Signal
+from .whereabouts import Who
 
 
 class Refusal(enum.Enum):
@@ -76,6 +77,7 @@ class Waiter:
         "since",
         "impatient",
         "context",
+        "who",
         "error",
         "_box",
         "__weakref__",
@@ -87,12 +89,14 @@ class Waiter:
         since: float,
         impatient: bool = False,
         context: Optional[Context] = None,
+        who: Who = None,
     ) -> None:
         self.signal = signal
         self.since = since
         #: it does not queue (``timeout=0``)
         self.impatient = impatient
         self.context = context
+        self.who = who
         #: why connects fail, while ``reconnect_timeout`` lets it wait on
         self.error: Optional[BaseException] = None
         self._box: dict[int, Optional[Outcome]] = {}

@@ -17,8 +17,10 @@ from .connecting import Connecting
 from .core import PoolCore
 from .exc import PoolTimeoutError
 from .exc import without_traceback
+from .journal import Journal
 from .liveness import Answer
 from .liveness import Liveness
+from .lookout import Lookout
 from .plan import Plan
 from .plan import plan
 from .plan import Seen
@@ -43,9 +45,16 @@ class Upkeep:
     """Looks after one pool, from its start until its stop."""
 
     def __init__(
-        self, pool: PoolCore, connecting: Connecting, liveness: Liveness
+        self,
+        pool: PoolCore,
+        connecting: Connecting,
+        liveness: Liveness,
+        journal: Journal,
+        lookout: Lookout,
     ) -> None:
         self._pool = pool
+        self._journal = journal
+        self._lookout = lookout
         self._connecting = connecting
         self._liveness = liveness
         self.active = False
@@ -65,15 +74,20 @@ class Upkeep:
     def begin(self) -> None:
         """A pool that nobody has started starts with its first use."""
         pool = self._pool
-        if not self.active and not pool.inventory.closed:
-            pool.inventory.inline = pool.inline
-            pool.inventory.disposed = False
+        inventory = pool.inventory
+        if not self.active and not inventory.closed:
+            inventory.inline = pool.inline
+            if inventory.retired:
+                return
             self.active = True
+            self._journal.started()
             self.wake()
             if not pool.inline:
                 self.fill()
 
     def stop(self) -> None:
+        if self.active:
+            self._journal.stopped()
         self.active = False
         if self._alarm is not None:
             self._alarm.cancel()
@@ -104,7 +118,9 @@ class Upkeep:
         if math.inf > late > pool.settings.check_interval + _LATE:
             pool.logger.info("upkeep was stopped for %.0f s", late)
             self.suspect_all()
+        pool.trace()
         pool.inventory.look()
+        self._lookout.look_for_leaks()
         if self._under_way(now):
             self._again = True
             return
@@ -188,7 +204,9 @@ class Upkeep:
         inventory = pool.inventory
         resting = {*self._pool.inventory.resting(), *inventory.tending.copy()}
         for record in inventory.members.copy():
-            held = record.fairy_ref() if record.fairy_ref else None
+            # read once: a collection in here may give it back
+            holder = record.fairy_ref
+            held = holder() if holder is not None else None
             handed = record.handed() if record.handed else None
             if record in resting or held is not None or handed is not None:
                 record.doubted = -1
@@ -273,6 +291,18 @@ class Upkeep:
 
         :return: None: a caller has it.
         """
+        inventory = self._pool.inventory
+        # before it is taken, and until it is back, or a caller who finds
+        # nothing idle in between would have another opened
+        inventory.asked[record] = self._pool.runtime.clock()
+        try:
+            return self._take_and_ping(record)
+        finally:
+            inventory.asked.pop(record, None)
+            if inventory.waiters:
+                inventory.look()
+
+    def _take_and_ping(self, record: Record) -> Optional[bool]:
         pool = self._pool
         if self._silent > 1 or self._outage:
             self._replace_suspect(record)
@@ -380,13 +410,22 @@ class Upkeep:
 
     def dismiss_all(self, reason: str) -> None:
         """Close what is idle, and have the rest closed as it comes home."""
-        inventory = self._pool.inventory
-        for grant in inventory.opening.copy():
+        for grant in self._pool.inventory.opening.copy():
             grant.unwanted = True
-        for record in inventory.members.copy():
+        self._mark_all(reason)
+        self._close_idle(reason)
+
+    def _mark_all(self, reason: str) -> None:
+        for record in self._pool.inventory.members.copy():
             record.going = reason
             record.judge()
-        self._close_idle(reason)
+
+    def retire(self) -> None:
+        """Keep nothing from now on: the engine has another pool."""
+        inventory = self._pool.inventory
+        self.stop()
+        inventory.post(inventory.retire)
+        self._mark_all("close")
 
     # -- on request --------------------------------------------------------
 

@@ -277,7 +277,7 @@ class PoolMachine(RuleBasedStateMachine):
         """Steps of one kind hang or fail from now on."""
         self.faults.add(name)
         if not hangs:
-            self.database.always(name, lambda _: _raise(Refused("no")))
+            self.database.always(name, _refuse)
             return
         self.gates.append(self.world.gate())
         self.database.always(name, self.gates[-1])
@@ -628,8 +628,8 @@ class PoolMachine(RuleBasedStateMachine):
             assert pool.stats().pool_size == 0
 
 
-def _raise(error: BaseException) -> None:
-    raise error
+def _refuse(_: Any) -> None:
+    raise Refused("no")
 
 
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
