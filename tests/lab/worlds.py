@@ -12,6 +12,7 @@ import asyncio
 from contextvars import Context
 import ctypes
 import heapq
+import inspect
 import itertools
 import random
 from typing import Any
@@ -23,6 +24,7 @@ from greenlet import greenlet
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
+from sqla_smartpool._sqlalchemy import await_
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from sqla_smartpool.aio import LoopRuntime
 from sqla_smartpool.aio import LoopSignal
@@ -84,6 +86,11 @@ class World:
 
     def clock(self) -> float:
         return self.now
+
+    @staticmethod
+    def wait_for(result: Any) -> Any:
+        """What a method of the pool returns, or its coroutine."""
+        return await_(result) if inspect.isawaitable(result) else result
 
 
 class GreenSignal:
@@ -167,6 +174,9 @@ class Greenlets(World):
     def on_books(self, call: Job) -> None:
         call()
 
+    def who(self) -> int:
+        return id(getcurrent())
+
     # -- for the test ------------------------------------------------------
 
     def begin(self, job: Job, outside: bool = False) -> Actor:
@@ -208,10 +218,16 @@ class Greenlets(World):
             when, _, alarm = heapq.heappop(self._alarms)
             self.now = max(self.now, when)
             if alarm.call is not None:
-                alarm.call()
+                self._ring(alarm.call)
                 self.settle()
         self.now = max(self.now, ends)
         self.settle()
+
+    def _ring(self, call: Job) -> None:
+        try:
+            call()
+        except Exception as error:
+            self.failures.append(error)
 
     def interrupt(self, actor: Actor) -> None:
         """Raise something in a thread that waits."""
