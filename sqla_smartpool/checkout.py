@@ -145,7 +145,6 @@ class Checkout:
         if reason is None and now >= record.expires_at:
             reason = "lifetime"
         if reason is not None:
-            self._pool.inventory.tending.add(record)
             self._upkeep.dismiss(record, reason)
             return False
         alive = False
@@ -154,9 +153,9 @@ class Checkout:
         finally:
             if not alive:
                 # also when interrupted: its stream may be out of step
-                self._pool.inventory.tending.add(record)
+                grip = self._pool.inventory.tend(record)
                 self._pool.count("connections_lost")
-                self._liveness.close(record, "unhealthy")
+                self._liveness.close(record, grip, "unhealthy")
                 self._upkeep.wake()
         return alive
 
@@ -172,8 +171,8 @@ class Checkout:
             return True
         seconds = min(self._pool.settings.ping_timeout, max(ends - now, 0.0))
         # so that upkeep does not take it for lost in the meantime
-        self._pool.inventory.tending.add(record)
-        answer = self._liveness.ping(record, seconds, idle=False)
+        grip = self._pool.inventory.tend(record)
+        answer = self._liveness.ping(record, grip, seconds, idle=False)
         if answer is Answer.ALIVE:
             self._pool.inventory.tending.discard(record)
             # or SQLAlchemy would ping it again, without a bound

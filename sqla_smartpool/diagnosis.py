@@ -18,7 +18,7 @@ _FAR = 10.0
 #: ... and at least so many seconds
 _LONG = 1.0
 #: the most holders, and lines of a place, that a text shows
-_SHOWN = 8
+_SHOWN = 6
 _SHOWN_LINES = 3
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 
+from .aio import LoopRuntime
 from .pool import all_pools
 from .pool import SmartPool
 from .record import Record
@@ -49,6 +51,7 @@ def start_anew(pool: SmartPool) -> None:
 
 def _in_child() -> None:
     forget_threads()
+    LoopRuntime.moving = threading.Lock()
     for held in list(all_held):
         # or the server would not see the parent go while the child is there
         held.release_in_child()

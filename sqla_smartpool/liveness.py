@@ -16,6 +16,7 @@ from .runtime import Alarm
 from .runtime import Runtime
 from .sockets import Held
 from .sockets import Line
+from .tickets import Grip
 
 log = logging.getLogger("sqla_smartpool.liveness")
 
@@ -84,9 +85,12 @@ class Liveness:
 
     # -- ping --------------------------------------------------------------
 
-    def ping(self, record: Record, seconds: float, idle: bool) -> Answer:
-        """Ask the server; the caller holds the connection.
+    def ping(
+        self, record: Record, grip: Grip, seconds: float, idle: bool
+    ) -> Answer:
+        """Ask the server.
 
+        :param grip: the caller's, which must outlive this.
         :param seconds: how long the answer may take.
         :param idle: nobody waits for this connection, so that there is time
             to roll back what the ping has opened.
@@ -163,9 +167,10 @@ class Liveness:
 
     # -- close -------------------------------------------------------------
 
-    def close(self, record: Record, reason: str) -> None:
-        """Close a connection that the caller holds; its room is free then.
+    def close(self, record: Record, grip: Grip, reason: str) -> None:
+        """Close a connection; its room is free then.
 
+        :param grip: the caller's, which must outlive this.
         :param reason: as the ``retire`` event tells it; "unhealthy" cuts it,
             without a farewell that could take time.
         """

@@ -33,7 +33,7 @@ _QUIET_TIME = 10.0
 #: may time out at once
 _FRESH = 1.0
 #: the most waiting callers whose places a text names
-_SHOWN = 8
+_SHOWN = 6
 
 
 class Lookout:

@@ -255,7 +255,7 @@ class SmartPool(Insight):
             inventory.post(inventory.gone, record)
             self.upkeep.wake()
             return
-        inventory.tending.add(record)
+        inventory.tend(record)
         if record.going == "resize" and inventory.room_to_be > 0:
             # enough others are leaving
             record.going = None
@@ -442,9 +442,11 @@ class SmartPool(Insight):
 
     def _look_again(self, seconds: float) -> None:
         """Have the inventory looked at, for whoever waits for the clock."""
-        look_at = self._clock() + seconds
-        if look_at < self._look_at:
-            self._look_at = look_at
+        now = self._clock()
+        # one that is overdue will not come: whoever was about to set the
+        # alarm was interrupted
+        if not now - 1.0 <= self._look_at <= now + seconds:
+            self._look_at = now + seconds
             method = weakref.WeakMethod(self._look_now)
             self.runtime.call_later(seconds, call_weakly(method))
 

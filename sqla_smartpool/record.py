@@ -108,7 +108,8 @@ class Record(_ConnectionRecord):
         self.succeeded = False
         #: it was invalidated, by its user or by SQLAlchemy
         self.broken = False
-        #: the waiter that it was last handed to
+        #: who has it in hand, before its user does or without one: the
+        #: waiter that it was last handed to, or the grip of who tends it
         self.handed: Optional[weakref.ref[Any]] = None
         #: the checkout that upkeep found nobody to hold, by ``uses``
         self.doubted = -1
@@ -144,6 +145,7 @@ class Record(_ConnectionRecord):
         self.early = _JITTER * runtime.chance()
         self.going = None
         self.succeeded = self.broken = False
+        self.doubted = -1
         self.suspect_at = -math.inf
         self._find_line()
         if self.line is not None and settings.network_timeout is not None:
@@ -241,6 +243,17 @@ class Record(_ConnectionRecord):
             return False
         return now - self.proven_at >= self.pool.settings.proof_window
 
+    def heir(self) -> Record:
+        """Return an empty record that takes over its ``record_info``.
+
+        A connection that was dropped is detached, and then ended, which may
+        take a while on an event loop; after that SQLAlchemy checks the record
+        in, whoever has it by then.
+        """
+        heir = Record(self.pool)
+        heir.__dict__["record_info"] = self.record_info
+        return heir
+
     def forget(self) -> None:
         """Have nothing more to do with the connection, nor its user: as if
         it had been invalidated, a return does no I/O."""
@@ -253,10 +266,11 @@ class Record(_ConnectionRecord):
     def invalidate(
         self, e: Optional[BaseException] = None, soft: bool = False
     ) -> None:
-        if soft:
-            # it is replaced when it comes home, or before it is handed out
+        if self.going is None:
+            # it is replaced when it comes home, or before it is handed out;
+            # also one whose close is interrupted, and so may still be there
             self.going = "unhealthy"
             self.trusted_until = -math.inf
-        elif self.fairy_ref is not None:
+        if not soft and self.fairy_ref is not None:
             self.broken = True
         super().invalidate(e, soft)

@@ -136,7 +136,7 @@ class Timekeeper:
         # than that, and need no switch of threads now
         if when < self._wakes_at:
             self._rouse()
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._start()
         return entry
 
@@ -148,17 +148,16 @@ class Timekeeper:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._run, name="sqla_smartpool", daemon=True
                 )
-                try:
-                    self._thread.start()
-                except BaseException:
-                    self._thread = None
-                    raise
+                self._thread.start()
 
     def _run(self) -> None:
+        with self._starting:
+            if threading.current_thread() is not self._thread:
+                return  # whoever started it was interrupted, and another came
         while True:
             self._make_due_calls()
             now = time.monotonic()

@@ -20,6 +20,19 @@ class Refusal(enum.Enum):
     CLOSED = "closed"
 
 
+class Grip:
+    """Somebody's hold of something, for as long as this object lives.
+
+    An exception between any two instructions may tear them away before they
+    can let go.  Then this goes with them, which a weak reference tells.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    def holds(self, record: Record) -> bool:
+        return True
+
+
 class Purpose(enum.Enum):
     """What upkeep opens a connection for."""
 
@@ -32,7 +45,11 @@ class Purpose(enum.Enum):
 
 
 class Grant:
-    """Room for one connection, claimed for a connect that is under way."""
+    """Room for one connection, claimed for a connect that is under way.
+
+    It lives in the hands of whoever makes the connect; the books refer to it
+    weakly.
+    """
 
     __slots__ = (
         "begun",
@@ -41,6 +58,7 @@ class Grant:
         "unwanted",
         "background",
         "attempt",
+        "__weakref__",
     )
 
     def __init__(
@@ -103,10 +121,10 @@ class Waiter:
 
     def serve(self, outcome: Outcome) -> bool:
         """Hand it an outcome; False: it has given up."""
-        if self._box.setdefault(0, outcome) is not outcome:
-            return False
+        served = self._box.setdefault(0, outcome) is outcome
+        # in any case: whoever served it may not have got so far
         self.signal.set()
-        return True
+        return served
 
     def give_up(self) -> Optional[Outcome]:
         """Leave the queue; returns what it was handed before, if anything."""
@@ -115,3 +133,12 @@ class Waiter:
     @property
     def outcome(self) -> Optional[Outcome]:
         return self._box.get(0)
+
+    def holds(self, record: Record) -> bool:
+        """It was served with this connection."""
+        return self.outcome is record
+
+    @property
+    def decided(self) -> bool:
+        """It was served, or has given up."""
+        return 0 in self._box

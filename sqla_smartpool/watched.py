@@ -109,7 +109,7 @@ class WatchedPool:
         return [Wait(waiter.who, waiter.since) for waiter in waiters]
 
     def connects(self) -> list[float]:
-        return [grant.begun for grant in self._pool.inventory.opening.copy()]
+        return [grant.begun for grant in self._pool.inventory.grants]
 
     def usual(self) -> Optional[float]:
         return self._pool.inventory.stats().use_time.quantile(0.95)

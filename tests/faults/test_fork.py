@@ -49,6 +49,7 @@ COMMON = """
 import gc, os, sys, threading, time
 from sqlalchemy import create_engine, text
 from sqla_smartpool import SmartPool
+from sqla_smartpool.tickets import Grip
 from tests.lab.scripts import told
 from tests.lab.waiting import eventually
 
@@ -98,7 +99,8 @@ assert pool.stats().pool_available == 2
 
 FORK = BEGIN + """
 # another thread may be at the books at the moment of the fork
-pool.inventory._key.acquire()
+grip = Grip()
+assert pool.inventory._key.take(grip)
 child = os.fork()
 if child == 0:
     began = time.monotonic()
@@ -125,7 +127,7 @@ if child == 0:
     assert end_of(grandchild) == 0
     gc.collect()
     sys.exit(0)
-pool.inventory._key.release()
+pool.inventory._key.give_back(grip)
 assert end_of(child) == 0
 checking.join()
 assert held.scalar(ask) == mine

@@ -3,6 +3,7 @@ code: at every line of what callers and upkeep do, one after the other."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -16,6 +17,9 @@ from sqlalchemy import event
 
 from sqla_smartpool import PoolTimeoutError
 from sqla_smartpool.upkeep import Upkeep
+from tests.lab import matrix
+from tests.lab.matrix import Client
+from tests.lab.stage import doomed
 from tests.lab.stage import PATIENCE
 from tests.lab.stage import Stage
 from tests.lab.stage import Story
@@ -94,6 +98,9 @@ def look_on(stage: Stage) -> None:
     stage.pool.status()
 
 
+LONG = os.environ.get("SMARTPOOL_FAULTS") == "long"
+
+
 class Scene(NamedTuple):
     story: Story
     #: of these there are so many, besides the one that is dropped
@@ -136,6 +143,9 @@ SCENES = {
     "pauses": Scene(pause_and_resume, 0, {"max_size": 1}),
     "looks on": Scene(look_on, 2, {"max_size": 3}),
 }
+
+
+side = matrix.side
 
 
 @pytest.fixture(autouse=True)
@@ -213,10 +223,40 @@ def test_a_connection_collected_while_upkeep_looks_for_lost_ones_is_none(
     assert steps > 100
 
 
+@matrix.on([case for case in matrix.BOTH if case.asynchronous])
+@pytest.mark.filterwarnings("ignore:The garbage collector:Warning")
+def test_an_async_one_collected_at_any_line_leaves_its_room_to_who_waits(
+    side: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    # what SQLAlchemy says of each
+    caplog.set_level(logging.CRITICAL, "sqlalchemy.pool")
+    engine = side.smart(max_size=1, pool_timeout=30, check_interval=0.05)
+    at, steps = 1, None
+    while steps is None or steps.done:
+        held = [doomed(engine.connect())]
+
+        def drop() -> None:
+            held.clear()
+            gc.collect()
+
+        # no step is left to drop it at when upkeep has looked some times
+        anyway = asyncio.get_running_loop().call_later(0.3, drop)
+        with Steps(at, drop, visits=1) as steps:
+            engine.connect().close()
+        anyway.cancel()
+        # a new connection each time: one line in four will do
+        at += 1 if LONG else 4
+    assert at > 100
+    side.use(engine, 1)
+    side.eventually(side.has(1), "the others have ended")
+    stats = engine.pool.stats()
+    assert (stats.pool_size, stats.pool_available) == (1, 1)
+    assert stats.reclaimed == 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
-    os.environ.get("SMARTPOOL_FAULTS") != "long",
-    reason="takes minutes; SMARTPOOL_FAULTS=long runs it",
+    not LONG, reason="takes minutes; SMARTPOOL_FAULTS=long runs it"
 )
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)

@@ -136,8 +136,8 @@ def failing(side: Client, engine: Engine) -> list[str]:
         return raised.value
 
     fails(lambda: engine.connect())
-    fails(lambda: side.wait(pool.start(timeout=0.3)))
-    pool._change_settings(reconnect_timeout=matrix.LONG, timeout=0.3)
+    fails(lambda: side.wait(pool.start(timeout=0.1)))
+    pool._change_settings(reconnect_timeout=matrix.LONG, timeout=0.1)
     late = fails(lambda: engine.connect())
     assert isinstance(late, PoolTimeoutError)
     said.extend(told_by(late.last_connect_error))

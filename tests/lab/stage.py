@@ -20,6 +20,13 @@ from tests.lab.manual import ManualRuntime
 PATIENCE = 5.0
 
 
+def doomed(connection: Any) -> list[Any]:
+    """A cycle that refers to a connection, for the garbage collector."""
+    cycle = [connection]
+    cycle.append(cycle)
+    return cycle
+
+
 class Beside(SmartPool):
     """A pool that takes its database for one that is reached by a network:
     connections are opened beside the callers, and pinged."""
@@ -73,9 +80,7 @@ class Stage:
 
     def doom(self) -> None:
         """Take a connection that only a cycle refers to."""
-        cycle: list[Any] = [self.engine.connect()]
-        cycle.append(cycle)
-        self._doomed.append(cycle)
+        self._doomed.append(doomed(self.engine.connect()))
 
     def drop(self) -> None:
         """Let go of it, and have the garbage collector find it."""
