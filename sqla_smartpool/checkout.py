@@ -56,6 +56,8 @@ class Checkout:
             if self._admit(record, ends):
                 record.taken_at = self._pool.runtime.clock()
                 record.uses += 1
+                if self._pool.inventory.retired:
+                    record.going = "close"
                 return record
             record = None
             if not waited and not self._pool.inventory.waiters:

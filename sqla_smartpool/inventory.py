@@ -110,6 +110,9 @@ class Inventory:
         self.arrived_at = -math.inf
         self.closed = False
         self.paused = False
+        #: the engine has another pool by now: callers who are late are
+        #: served, and nothing is kept
+        self.retired = False
         #: takes an idle connection, or raises IndexError
         self.take: Callable[[], Record] = self.idle.pop
         self._impatient: dict[Waiter, None] = {}
@@ -368,6 +371,10 @@ class Inventory:
                     continue  # a caller was faster
                 self.aside.append(record)
 
+    def retire(self) -> None:
+        """The engine has put another pool in the place of this one."""
+        self.retired = True
+
     def watch(self, signal: Signal, condition: Callable[[], bool]) -> None:
         """Have a signal set as soon as a condition holds."""
         self._watchers[signal] = condition
@@ -447,6 +454,8 @@ class Inventory:
                 self._open_for_waiters()
         if self._impatient:
             self._refuse_impatient()
+        if self.retired:
+            self._keep_nothing()
         if self.opening:
             self._look_at_slow_connects()
         for signal, condition in list(self._watchers.items()):
@@ -464,6 +473,11 @@ class Inventory:
             record.handed = weakref.ref(waiter)
             if not self._serve(waiter, record):
                 self.idle.append(record)
+
+    def _keep_nothing(self) -> None:
+        for record in self.resting():
+            if self.seize(record):
+                self._todo.append(partial(self._dismiss, record, "close"))
 
     def _give_up_on_the_database(self) -> None:
         """Serve those for whom ``reconnect_timeout`` has passed."""

@@ -177,6 +177,7 @@ class SmartPool(QueuePoolFace):
         )
         self._thread_bound = None
         self._look_at = math.inf
+        self._disposed = False
 
     def _new_runtime(self) -> Runtime:
         return ThreadRuntime()
@@ -277,8 +278,15 @@ class SmartPool(QueuePoolFace):
             super()._close_connection(connection, terminate=terminate)
 
     def recreate(self) -> Self:
-        """Return a new pool with the same arguments and listeners."""
+        """Return a new pool with the same arguments and listeners.
+
+        This one, if it has been disposed, is not the engine's any more:
+        whoever came while it was being disposed is served, and nothing is
+        kept for others.
+        """
         self.logger.info("Pool recreating")
+        if self._disposed:
+            self.upkeep.retire()
         return self.__class__(
             self._creator,
             echo=self.echo,
@@ -296,6 +304,7 @@ class SmartPool(QueuePoolFace):
         ``engine.dispose()`` puts a new pool in this one's place.  This one,
         if used again, simply starts anew.
         """
+        self._disposed = True
         self.upkeep.stop()
         self.upkeep.dismiss_all("close")
         self.logger.info("Pool disposed. %s", self.status())
@@ -405,6 +414,7 @@ class SmartPool(QueuePoolFace):
         self._set_up(self.settings)
 
     def _open_again(self) -> None:
+        self.inventory.retired = False
         if self.inventory.closed:
             self.inventory.post(self.inventory.open_gates)
 

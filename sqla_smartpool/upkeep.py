@@ -65,8 +65,11 @@ class Upkeep:
     def begin(self) -> None:
         """A pool that nobody has started starts with its first use."""
         pool = self._pool
-        if not self.active and not pool.inventory.closed:
-            pool.inventory.inline = pool.inline
+        inventory = pool.inventory
+        if not self.active and not inventory.closed:
+            inventory.inline = pool.inline
+            if inventory.retired:
+                return
             self.active = True
             self.wake()
             if not pool.inline:
@@ -379,13 +382,22 @@ class Upkeep:
 
     def dismiss_all(self, reason: str) -> None:
         """Close what is idle, and have the rest closed as it comes home."""
-        inventory = self._pool.inventory
-        for grant in inventory.opening.copy():
+        for grant in self._pool.inventory.opening.copy():
             grant.unwanted = True
-        for record in inventory.members.copy():
+        self._mark_all(reason)
+        self._close_idle(reason)
+
+    def _mark_all(self, reason: str) -> None:
+        for record in self._pool.inventory.members.copy():
             record.going = reason
             record.judge()
-        self._close_idle(reason)
+
+    def retire(self) -> None:
+        """Keep nothing from now on: the engine has another pool."""
+        inventory = self._pool.inventory
+        self.stop()
+        inventory.post(inventory.retire)
+        self._mark_all("close")
 
     # -- on request --------------------------------------------------------
 
