@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 import shutil
 import signal
+import socket
 from typing import Any
 
 import pymysql  # type: ignore[import-untyped]
@@ -119,6 +120,10 @@ class MariaDB(Server):
         return [self._server, "--no-defaults", *self._small(), *given]
 
     def _ready(self) -> bool:
+        # First without PyMySQL, which leaks the socket of a refused connect.
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(self._socket)):
+                return False
         try:
             self.execute("SELECT 1")
         except (pymysql.Error, OSError):
