@@ -86,6 +86,16 @@ def coverage(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "--cov", *session.posargs)
 
 
+@nox.session(name="faults-long")
+def faults_long(session: nox.Session) -> None:
+    """Run the tests of the fault laboratory, with faults of full length."""
+    session.install("-e", ".[test]")
+    session.run(
+        *("python", "-m", "pytest", "tests/faults", *session.posargs),
+        env={"SMARTPOOL_FAULTS": "long"},
+    )
+
+
 INSTALLED = """
 from importlib.metadata import entry_points, version
 from importlib.resources import files

@@ -60,6 +60,13 @@ class LoopSignal:
                 alarm.cancel()
 
 
+class Never:
+    """The alarm of a loop that has been closed."""
+
+    def cancel(self) -> None:
+        pass
+
+
 class LoopRuntime:
     """The runtime of :class:`.AsyncSmartPool`, for one event loop at a time.
 
@@ -132,6 +139,8 @@ class LoopRuntime:
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
         self._need_loop()
+        if self.loop.is_closed():  # such as when its last user is collected
+            return Never()
         return self.loop.call_later(delay, call)
 
     def on_books(self, call: Callable[[], object]) -> None:

@@ -71,14 +71,16 @@ class Backoff:
     While they fail, attempts come from a bucket: 5, refilled at 10 per
     second, or, so that no account gets locked, 3 refilled at one per 5 s
     after an authentication error.  Upkeep, which nobody waits for, holds
-    back longer: exponentially with full jitter up to 5 s, or 30 s (the
-    method: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog,
-    2015).
+    back longer: exponentially with full jitter up to 5 s (the method:
+    Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015),
+    or, with wrong credentials, for 30 s and by chance a tenth more.
 
     :param chance: returns a number from 0 up to 1.
     """
 
     _FIRST = 0.1  # seconds; doubled with each failure
+    _LONGEST = 5.0
+    _LOCKED_OUT = 30.0
 
     def __init__(self, chance: Callable[[], float]) -> None:
         self._chance = chance
@@ -153,9 +155,11 @@ class Backoff:
         if not self.failing or begun >= self._failed_at:
             self._failed_at = now
             self._doublings = self._doublings + 1 if self.failing else 1
-            cap = 30.0 if locked_out else 5.0
-            # 2.0**16 is far beyond either cap
-            bound = min(cap, self._FIRST * 2.0 ** min(self._doublings, 16))
-            self.retry_at = now + self._chance() * bound
+            # 2.0**16 is far beyond the longest
+            doubled = self._FIRST * 2.0 ** min(self._doublings, 16)
+            pause = self._chance() * min(self._LONGEST, doubled)
+            if locked_out:
+                pause = self._LOCKED_OUT * (1.0 + 0.1 * self._chance())
+            self.retry_at = now + pause
         self.failures += 1
         self.error = error

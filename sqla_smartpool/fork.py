@@ -14,6 +14,7 @@ from .pool import all_pools
 from .pool import SmartPool
 from .record import Record
 from .runtime import forget_threads
+from .sockets import all_held
 
 
 def _keep_for_good(thing: object) -> None:
@@ -48,6 +49,9 @@ def start_anew(pool: SmartPool) -> None:
 
 def _in_child() -> None:
     forget_threads()
+    for held in list(all_held):
+        # or the server would not see the parent go while the child is there
+        held.release_in_child()
     for pool in list(all_pools):
         start_anew(pool)
 

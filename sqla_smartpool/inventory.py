@@ -48,6 +48,9 @@ from .tickets import Waiter
 #: a connect that takes longer no longer counts as one that a waiter can
 #: expect something of, seconds
 _SOON = 1.0
+#: a ping of upkeep's that takes longer no longer counts as one after which a
+#: waiter gets the connection, seconds
+_MOMENT = 0.1
 
 
 def _change_nothing() -> None:
@@ -95,6 +98,9 @@ class Inventory:
         self.aside: deque[Record] = deque()
         #: connections in the hands of upkeep, which adds and removes them
         self.tending: set[Record] = set()
+        #: what upkeep pings, or is about to take for that, and since when;
+        #: it adds and removes
+        self.asked: dict[Record, float] = {}
         #: records whose connection is gone; their ``record_info`` is not
         self.empty: deque[Record] = deque(maxlen=100)
         #: every record that has, or had until its close, a connection
@@ -434,11 +440,18 @@ class Inventory:
         return sum(now - grant.begun < _SOON for grant in self.opening)
 
     def _covered(self) -> int:
-        """For how many waiters a connect is under way that is not slow.
+        """For how many waiters a connect is under way that is not slow, or a
+        ping: the connection comes back sooner than another is opened.
 
         A caller who opens its connection itself has left the queue.
         """
-        return 0 if self.inline else self._young()
+        return self._pings() + (0 if self.inline else self._young())
+
+    def _pings(self) -> int:
+        """The number of upkeep's pings that have not been slow so far."""
+        now = self._runtime.clock()
+        began = self.asked.copy().values()
+        return sum(now - since < _MOMENT for since in began)
 
     def _serve(self, waiter: Waiter, outcome: Outcome) -> bool:
         self.leave(waiter)
@@ -458,6 +471,8 @@ class Inventory:
             self._keep_nothing()
         if self.opening:
             self._look_at_slow_connects()
+        if self.asked and self.waiters:
+            self._look_again(_MOMENT)
         for signal, condition in list(self._watchers.items()):
             if condition():
                 del self._watchers[signal]
@@ -555,7 +570,8 @@ class Inventory:
                 self._look_again((_SOON if age < _SOON else limit) - age)
 
     def _refuse_impatient(self) -> None:
-        covered = set(islice(self.waiters, len(self.opening)))
+        coming = len(self.opening) + self._pings()
+        covered = set(islice(self.waiters, coming))
         for waiter in list(self._impatient):
             if waiter not in covered:
                 self._serve(waiter, Refusal.TIMEOUT)

@@ -14,6 +14,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.pool import Pool
 from sqlalchemy.pool import PoolProxiedConnection
 
+from ._sqlalchemy import let_first_connect_begin
 from .checkout import Checkout
 from .connecting import Connecting
 from .face import QueuePoolFace
@@ -411,6 +412,7 @@ class SmartPool(QueuePoolFace):
 
     def begin_anew(self) -> None:
         """Forget every connection: they are of another process or loop."""
+        let_first_connect_begin(self.dispatch)
         self._set_up(self.settings)
 
     def _open_again(self) -> None:

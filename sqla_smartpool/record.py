@@ -219,7 +219,8 @@ class Record(_ConnectionRecord):
     def forget(self) -> None:
         """Have nothing more to do with the connection, nor its user: as if
         it had been invalidated, a return does no I/O."""
-        fairy = self.fairy_ref() if self.fairy_ref is not None else None
+        holder = self.fairy_ref
+        fairy = holder() if holder is not None else None
         if fairy is not None:
             fairy.dbapi_connection = None  # type: ignore[assignment]
         self.dbapi_connection = None

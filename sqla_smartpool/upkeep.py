@@ -190,7 +190,9 @@ class Upkeep:
         inventory = pool.inventory
         resting = {*self._pool.inventory.resting(), *inventory.tending.copy()}
         for record in inventory.members.copy():
-            held = record.fairy_ref() if record.fairy_ref else None
+            # read once: a collection in here may give it back
+            holder = record.fairy_ref
+            held = holder() if holder is not None else None
             handed = record.handed() if record.handed else None
             if record in resting or held is not None or handed is not None:
                 record.doubted = -1
@@ -275,6 +277,18 @@ class Upkeep:
 
         :return: None: a caller has it.
         """
+        inventory = self._pool.inventory
+        # before it is taken, and until it is back, or a caller who finds
+        # nothing idle in between would have another opened
+        inventory.asked[record] = self._pool.runtime.clock()
+        try:
+            return self._take_and_ping(record)
+        finally:
+            inventory.asked.pop(record, None)
+            if inventory.waiters:
+                inventory.look()
+
+    def _take_and_ping(self, record: Record) -> Optional[bool]:
         pool = self._pool
         if self._silent > 1 or self._outage:
             self._replace_suspect(record)

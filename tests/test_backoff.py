@@ -55,22 +55,28 @@ def test_a_success_ends_the_limits() -> None:
     assert backoff.error is None
 
 
-@pytest.mark.parametrize("locked_out, cap", [(False, 5.0), (True, 30.0)])
-def test_upkeep_holds_back_exponentially_with_full_jitter_to_a_cap(
-    locked_out: bool, cap: float
-) -> None:
+def test_upkeep_holds_back_exponentially_with_full_jitter_to_a_cap() -> None:
     now, bounds = 0.0, []
     backoff = Backoff(lambda: 1.0)
     for _ in range(20):
-        backoff.failed(now, now, DOWN, locked_out)
+        backoff.failed(now, now, DOWN, False)
         bounds.append(backoff.retry_at - now)
         now = backoff.retry_at
     assert bounds[:3] == pytest.approx([0.2, 0.4, 0.8])
     assert all(b >= a - 1e-6 for a, b in zip(bounds, bounds[1:]))
-    assert bounds[-1] == pytest.approx(cap)
+    assert bounds[-1] == pytest.approx(5.0)
     lucky = Backoff(lambda: 0.0)
-    lucky.failed(7.0, 7.0, DOWN, locked_out)
+    lucky.failed(7.0, 7.0, DOWN, False)
     assert lucky.retry_at == 7.0
+
+
+def test_with_wrong_credentials_upkeep_tries_at_most_once_in_30_s() -> None:
+    for chance, pause in ((0.0, 30.0), (1.0, 33.0)):
+        backoff, now = Backoff(lambda: chance), 0.0
+        for _ in range(5):
+            backoff.failed(now, now, DOWN, True)
+            assert backoff.retry_at - now == pytest.approx(pause)
+            now = backoff.retry_at
 
 
 def test_failures_side_by_side_hold_upkeep_back_once() -> None:

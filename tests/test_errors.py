@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from typing import Any
 
@@ -125,30 +124,3 @@ def test_errors_survive_pickling(
         assert again.__cause__ is again.last_connect_error
     closed = pickle.loads(pickle.dumps(PoolClosedError("stopped")))
     assert str(closed) == "stopped"
-
-
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
-def test_no_password_in_any_log_error_or_repr(
-    postgresql: Any, driver: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG, "sqlalchemy")
-    url = postgresql.url(f"postgresql+{driver}").set(password="s3cr3t-word")
-    engine = create_engine(
-        url,
-        poolclass=SmartPool,
-        min_size=2,
-        check_interval=0.05,
-        connect_args=postgresql.connect_args(f"postgresql+{driver}"),
-    )
-    said = []
-    for call in (engine.connect, engine.pool.start):  # type: ignore
-        with pytest.raises(
-            sa_exc.DBAPIError if call == engine.connect else Exception
-        ) as refused:
-            call()
-        said += [str(refused.value), repr(refused.value)]
-    said += [engine.pool.status(), repr(engine.pool), repr(engine)]
-    said += [str(engine.pool.stats()), caplog.text]  # type: ignore
-    engine.dispose()
-    assert "Error on connect" in caplog.text
-    assert not [words for words in said if "s3cr3t" in words]

@@ -351,6 +351,45 @@ def test_a_pinged_connection_goes_back_to_the_cold_end() -> None:
     assert list(books.inventory.idle) == [three, one, two]
 
 
+def test_a_waiter_gets_what_is_just_pinged_and_no_other_is_opened() -> None:
+    books = Books(max_size=2)
+    (only,) = books.stock(1)
+    books.inventory.asked[only] = books.runtime.now
+    waiter = books.wait()
+    assert not books.connects
+    books.inventory.put_back(only)
+    assert waiter.outcome is only
+
+
+def test_a_ping_that_takes_long_no_longer_counts_for_a_waiter() -> None:
+    books = Books(max_size=2)
+    (only,) = books.stock(1)
+    books.inventory.asked[only] = books.runtime.now
+    del books.alarms[:]
+    books.wait()
+    assert not books.connects
+    (delay,) = books.alarms
+    assert delay <= 0.1
+    books.runtime.advance(delay)
+    books.inventory.look()
+    assert len(books.connects) == 1
+
+
+def test_an_impatient_caller_gets_what_is_just_pinged() -> None:
+    books = Books(max_size=1)
+    (only,) = books.stock(1)
+    books.inventory.asked[only] = books.runtime.now
+    served, refused = (books.wait(impatient=True) for _ in range(2))
+    assert refused.outcome is Refusal.TIMEOUT
+    books.inventory.put_back(only)
+    assert served.outcome is only
+    books.inventory.asked[only] = books.runtime.now
+    late = books.wait(impatient=True)
+    books.runtime.advance(0.1)
+    books.inventory.look()
+    assert late.outcome is Refusal.TIMEOUT
+
+
 def test_upkeep_opens_no_more_than_the_floor() -> None:
     books = Books(min_size=2, max_size=5)
 

@@ -51,45 +51,6 @@ def no_driver_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @matrix.on(matrix.NETWORKED)
-@pytest.mark.parametrize("at_a_time", [1, 5])
-def test_one_of_five_killed_costs_one_reconnect_and_nobody_an_error(
-    side: Client, at_a_time: int
-) -> None:
-    # oldest first, so that one caller at a time meets them all; five at a
-    # time do, and have no room for more
-    engine = side.started(
-        min_size=5,
-        max_size=10 if at_a_time == 1 else 5,
-        pool_use_lifo=False,
-        **QUIET,
-    )
-    before = side.sessions()
-    killed = min(before)
-    side.server.terminate([killed])
-    for _ in range(10 // at_a_time):
-        side.use(engine, at_a_time)
-    side.eventually(side.has(5), "the floor")
-    assert before - {killed} < side.sessions()
-    stats = engine.pool.stats()
-    assert stats.connections_num == 6
-    assert (stats.closed_unhealthy, stats.requests_errors) == (1, 0)
-
-
-@matrix.on(matrix.NETWORKED)
-def test_all_five_killed_cost_nobody_an_error(side: Client) -> None:
-    engine = side.started(min_size=5, max_size=10, **QUIET)
-    before = side.sessions()
-    side.server.terminate()
-    side.use(engine, 5)
-    side.use(engine, 5)
-    stats = engine.pool.stats()
-    assert (stats.requests_errors, stats.returns_bad) == (0, 0)
-    side.eventually(side.has(5), "no more than the floor")
-    assert not before & side.sessions()
-    assert engine.pool.stats().connections_num == 10
-
-
-@matrix.on(matrix.NETWORKED)
 def test_a_peek_reaches_the_socket_and_sees_that_it_was_closed(
     side: Client,
 ) -> None:

@@ -21,6 +21,7 @@ from sqla_smartpool._sqlalchemy import greenlet_spawn
 from sqla_smartpool.runtime import side_by_side
 from sqla_smartpool.runtime import ThreadRuntime
 from sqla_smartpool.runtime import Timekeeper
+from tests.lab.fake_dbapi import FakeDatabase
 from tests.lab.waiting import eventually
 
 
@@ -172,14 +173,8 @@ def test_invalidating_the_pool_replaces_every_connection(
 
 
 def test_without_an_engine_a_disconnect_replaces_what_is_older() -> None:
-    class Connection:
-        def rollback(self) -> None:
-            pass
-
-        def close(self) -> None:
-            pass
-
-    pool = SmartPool(Connection)
+    database = FakeDatabase()
+    pool = SmartPool(database.connect)
     one, two = pool.connect(), pool.connect()
     older = two.dbapi_connection
     two.close()
@@ -188,6 +183,7 @@ def test_without_an_engine_a_disconnect_replaces_what_is_older() -> None:
     again = pool.connect()
     assert again.dbapi_connection is not older
     again.close()
+    database.check(open=1)
 
 
 def test_where_no_thread_can_be_started_callers_do_it_themselves(

@@ -23,24 +23,11 @@ from sqlalchemy.pool import QueuePool
 from sqla_smartpool import SmartPool
 from sqla_smartpool.sockets import Line
 from sqla_smartpool.sockets import line_of
+from tests.lab.fake_connections import FakeWithHealth
+from tests.lab.fake_connections import FakeWithSocket
+from tests.lab.fake_dbapi import FakeDatabase
 from tests.lab.manual import ManualRuntime
 from tests.lab.waiting import eventually
-
-
-class Socketed:
-    """What passes for a connection of pg8000, which has a socket."""
-
-    __module__ = "pg8000.dbapi"
-
-    def __init__(self) -> None:
-        self._usock, self.peer = socket.socketpair()
-
-    def rollback(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self._usock.close()
-        self.peer.close()
 
 
 @pytest.fixture
@@ -220,15 +207,19 @@ def test_trap_27_a_mock_has_no_socket() -> None:
     for pretender in (mock.Mock(), mock.MagicMock()):
         assert line_of(pretender) is None
         assert not pretender.mock_calls
-    pretender = Socketed()
+    pretender = FakeDatabase(kind=FakeWithSocket).connect()
     assert line_of(pretender) is not None
-    pretender._usock = mock.Mock()  # type: ignore[assignment]
+    own, pretender._usock = pretender._usock, mock.Mock()
     assert line_of(pretender) is None
+    pretender._usock = own
+    pretender.close()
 
 
 def test_trap_28_a_detached_connection_can_vanish() -> None:
-    pool = SmartPool(Socketed)
+    database = FakeDatabase()
+    pool = SmartPool(database.connect)
     connection = pool.connect()
+    database.connections.clear()
     gone = weakref.ref(connection.dbapi_connection)
     connection.detach()
     del connection
@@ -270,7 +261,7 @@ def test_trap_29_errors_carry_no_foreign_context() -> None:
     with pytest.raises(ValueError) as failed:
         pool.connect()
     assert failed.value.__context__ is None
-    pool = SmartPool(Socketed, max_size=1, timeout=0)
+    pool = SmartPool(FakeDatabase().connect, max_size=1, timeout=0)
     held = pool.connect()
     with pytest.raises(Exception) as refused:
         pool.connect()
@@ -281,17 +272,12 @@ def test_trap_29_errors_carry_no_foreign_context() -> None:
 def test_trap_32_closing_what_was_cut_is_not_logged_as_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Complains(Socketed):
-        __module__ = "pg8000.dbapi"
-
-        def close(self) -> None:
-            super().close()
-            raise OSError("the network is unreachable")
-
-    pool = SmartPool(Complains)
+    database = FakeDatabase(kind=FakeWithSocket)
+    database.always("close", OSError("the network is unreachable"))
+    pool = SmartPool(database.connect)
     connection = pool.connect()
-    connection.dbapi_connection.peer.close()
     connection.close()
+    database.connections[0].kill()
     again = pool.connect()
     assert pool.stats().connections_lost == 1
     again.close()
@@ -359,34 +345,17 @@ def test_threads_are_for_work_only(tmp_path: Any) -> None:
     engine.dispose()
 
 
-class Oracle:
-    """What passes for a connection of oracledb, which tells by itself."""
-
-    __module__ = "oracledb.connection"
-
-    healthy = True
-
-    def is_healthy(self) -> bool:
-        return self.healthy
-
-    def rollback(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def test_a_driver_that_knows_its_health_is_asked_without_a_round_trip() -> (
     None
 ):
-    pool = SmartPool(Oracle)
+    pool = SmartPool(FakeDatabase(kind=FakeWithHealth).connect)
     connection = pool.connect()
     first = connection.dbapi_connection
     connection.close()
     again = pool.connect()
     assert again.dbapi_connection is first
-    first.healthy = False
     again.close()
+    first.kill()
     other = pool.connect()
     assert other.dbapi_connection is not first
     assert pool.stats().closed_unhealthy == 1

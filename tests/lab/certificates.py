@@ -11,9 +11,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.lab.network import ADDRESS
+
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate for 127.0.0.1 and localhost, and its key.
+    """Write a certificate for this machine's names, and its key.
+
+    They are 127.0.0.1, localhost and the one in :mod:`tests.lab.network`.
 
     It is its own authority: a client verifies the server by trusting the
     certificate file. Good for a week, from an hour ago.
@@ -40,6 +44,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
                 [
                     x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
                     x509.DNSName("localhost"),
+                    x509.IPAddress(ADDRESS),
                 ]
             ),
             critical=False,

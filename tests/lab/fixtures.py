@@ -1,4 +1,7 @@
-"""The servers as pytest fixtures: ``postgresql`` and ``mariadb``.
+"""The laboratory as pytest fixtures.
+
+The servers are ``postgresql`` and ``mariadb``; ``proxies`` makes ways to them
+that fail, and ``network`` loses packets.
 
 Load it in the uppermost ``conftest.py``::
 
@@ -8,15 +11,20 @@ Load it in the uppermost ``conftest.py``::
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 import os
 from typing import Any
+from typing import Callable
 from typing import Iterator
 from typing import NoReturn
+from typing import Optional
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from tests.lab.network import Network
+    from tests.lab.proxy import Proxy
     from tests.lab.servers import MariaDB
     from tests.lab.servers import PostgreSQL
     from tests.lab.servers import Server
@@ -69,3 +77,34 @@ def _servers_as_found() -> Iterator[None]:
     yield
     for server in _started:
         server.recover()
+
+
+@pytest.fixture
+def proxies() -> Iterator[Callable[..., Proxy]]:
+    """Makes proxies: ``proxies(server)``, or ``proxies(server, network)``.
+
+    The latter listens inside the network.
+    """
+    from tests.lab.proxy import Proxy
+
+    with ExitStack() as made:
+
+        def make(server: Server, network: Optional[Network] = None) -> Proxy:
+            proxy = Proxy(server, network.listen() if network else None)
+            made.callback(proxy.close)
+            return proxy
+
+        yield make
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """A network of the test's own, which can lose packets."""
+    from tests.lab.network import Network
+
+    try:
+        network = Network()
+    except RuntimeError as error:
+        missing(str(error))
+    yield network
+    network.close()

@@ -133,12 +133,13 @@ class MariaDB(Server):
     def _populate(self) -> None:
         """Done by the file that the server reads when it starts."""
 
-    def _end(self, session: int) -> None:
-        try:
-            self.execute(f"KILL CONNECTION {session}")
-        except pymysql.OperationalError as error:
-            if error.args[0] != ER.NO_SUCH_THREAD:
-                raise
+    def _end(self, sessions: set[int]) -> None:
+        for session in sessions:
+            try:
+                self.execute(f"KILL CONNECTION {session}")
+            except pymysql.OperationalError as error:
+                if error.args[0] != ER.NO_SUCH_THREAD:
+                    raise
 
     def _remaining(self, sessions: set[int]) -> list[int]:
         return [session for session in self.sessions() if session in sessions]

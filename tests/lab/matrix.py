@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 import threading
+import time
 from typing import Any
 from typing import Callable
 from typing import Iterator
@@ -26,6 +27,7 @@ from sqlalchemy import event
 from sqlalchemy import exc
 from sqlalchemy import text
 from sqlalchemy import URL
+from sqlalchemy.pool import NullPool
 
 from sqla_smartpool import upkeep
 from sqla_smartpool._sqlalchemy import await_
@@ -145,15 +147,31 @@ class Client(Side):
             url = self.server.url(name, way == "tls")
         return url.update_query_dict(query)
 
+    def connect_args(self) -> dict[str, Any]:
+        """What the driver needs besides :meth:`url`."""
+        if self.server is None or self.case.way == "unix":
+            return {}
+        tls = self.case.way == "tls"
+        args: dict[str, Any]
+        args = self.server.connect_args(self.case.drivername, tls)
+        return args
+
+    def connect_takes(self) -> float:
+        """How long the driver alone takes to connect, in seconds."""
+        engine = self.create_engine(
+            self.url(), connect_args=self.connect_args(), poolclass=NullPool
+        )
+        engine.connect().close()  # the first one looks around
+        began = time.monotonic()
+        for _ in range(3):
+            engine.raw_connection().close()
+        return (time.monotonic() - began) / 3
+
     def smart(self, url: Optional[URL] = None, **options: Any) -> Engine:
         """Make an engine with a smart pool, which nobody has used yet."""
-        args = {}
-        if self.server is not None and self.case.way != "unix":
-            tls = self.case.way == "tls"
-            args = self.server.connect_args(self.case.drivername, tls)
+        options.setdefault("connect_args", self.connect_args())
         engine = self.create_engine(
             url or self.url(),
-            connect_args=args,
             poolclass=self.pool_class,
             **options,
         )
@@ -276,7 +294,7 @@ class Passes:
 def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
     """The :class:`Client` for a :class:`Case` that :func:`on` has chosen."""
     case: Case = request.param
-    _import_driver(case)
+    import_driver(case)
     server = None
     if case.server is not None:
         server = request.getfixturevalue(case.server)
@@ -289,10 +307,23 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
         server.terminate()
 
 
-def _import_driver(case: Case) -> None:
+def installed(cases: list[Case]) -> list[Case]:
+    """Leave out drivers that have to be compiled, where they are not."""
+    return [case for case in cases if not _needs_compiler(case)]
+
+
+def import_driver(case: Case) -> None:
+    """Skip the test, or fail it in CI, where the driver is missing."""
+    if why := _needs_compiler(case):
+        pytest.skip(why)
+
+
+def _needs_compiler(case: Case) -> str:
+    """Tell why a driver cannot be there; one that should be is asked for."""
     try:
         URL.create(case.drivername).get_dialect().import_dbapi()
     except (ImportError, exc.NoSuchModuleError) as error:
         if case.drivername.rpartition("+")[2] in _COMPILED:
-            pytest.skip(f"has to be compiled: {error}")
+            return f"has to be compiled: {error}"
         missing(f"the driver of {case.drivername}: {error}")
+    return ""

@@ -138,8 +138,11 @@ class PostgreSQL(Server):
         ):
             self._execute(sql, "postgres")
 
-    def _end(self, session: int) -> None:
-        self.execute(f"SELECT pg_terminate_backend({session})")
+    def _end(self, sessions: set[int]) -> None:
+        pids = ", ".join(map(str, sessions))
+        self.execute(
+            f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{pids}]) pid"
+        )
 
     def _remaining(self, sessions: set[int]) -> list[int]:
         # The connection is closed by the end of the process, a little after

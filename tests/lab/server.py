@@ -229,8 +229,8 @@ class Server(ABC):
         """
         there = set(self.sessions())
         chosen = there if ids is None else there & set(ids)
-        for session in chosen:
-            self._end(session)
+        if chosen:
+            self._end(chosen)
         eventually(
             lambda: not self._remaining(chosen),
             message=f"{self!r} drops sessions {sorted(chosen)}",
@@ -294,8 +294,8 @@ class Server(ABC):
         """Make user and database, after the first start."""
 
     @abstractmethod
-    def _end(self, session: int) -> None:
-        """Tell the server to end a session, which may have ended."""
+    def _end(self, sessions: set[int]) -> None:
+        """Tell the server to end sessions, which may have ended."""
 
     @abstractmethod
     def _remaining(self, sessions: set[int]) -> list[int]:
