@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from functools import partial
 import math
 from typing import Any
 from typing import Callable
@@ -50,6 +52,22 @@ class Owner(Protocol):
     def checks_by_event(self) -> bool: ...
 
 
+class _Undoings(deque[Callable[[DBAPIConnection], None]]):
+    """What a return has to undo of its user's options, such as an isolation
+    level; SQLAlchemy takes them out one by one."""
+
+    __slots__ = ("record",)
+
+    record: Record
+
+    def pop(self) -> Callable[[DBAPIConnection], None]:  # type: ignore
+        return partial(self.record.undo, super().pop())
+
+
+class _UnderWay:
+    """Lives as long as something is being done."""
+
+
 class Record(_ConnectionRecord):
     """SQLAlchemy's connection record with the pool's own fields.
 
@@ -76,6 +94,7 @@ class Record(_ConnectionRecord):
         "peek",
         "blind",
         "doubted",
+        "doubted_at",
     )
 
     def __init__(self, pool: Owner) -> None:
@@ -90,10 +109,11 @@ class Record(_ConnectionRecord):
         self.succeeded = False
         #: it was invalidated, by its user or by SQLAlchemy
         self.broken = False
-        #: the waiter that it was last handed to
+        #: the waiter that it was last handed to, or what is being undone
         self.handed: Optional[weakref.ref[Any]] = None
         #: the checkout that upkeep found nobody to hold, by ``uses``
         self.doubted = -1
+        self.doubted_at = 0.0
         #: tells in about a microsecond whether it can be handed out; None:
         #: there is nothing to look at
         self.peek: Optional[Callable[[], bool]] = None
@@ -104,6 +124,8 @@ class Record(_ConnectionRecord):
         self.suspect_at = -math.inf
         self.trusted_until = -math.inf
         super().__init__(cast(Pool, pool), connect=False)
+        self.finalize_callback = undoings = _Undoings()
+        undoings.record = self
 
     def get_connection(self) -> DBAPIConnection:
         """Return the connection, opening one if there is none.
@@ -215,6 +237,29 @@ class Record(_ConnectionRecord):
         if self.uses == 0 and now - self.proven_at < _FRESH:
             return False
         return now - self.proven_at >= self.pool.settings.proof_window
+
+    def undo(
+        self, undo: Callable[[DBAPIConnection], None], connection: Any
+    ) -> None:
+        """Undo an option of its user, who holds it no more.
+
+        That may take time; and if it fails, SQLAlchemy would lose the record,
+        as it takes it for returned already.
+        """
+        under_way = _UnderWay()
+        self.handed = weakref.ref(under_way)
+        pool = cast(Pool, self.pool)
+        try:
+            undo(connection)
+        except BaseException as error:
+            self.finalize_callback.clear()
+            self.invalidate(error, soft=True)
+            if not isinstance(error, Exception):
+                pool._return_conn(self)
+                raise
+            pool.logger.error(
+                "Exception during reset or similar", exc_info=True
+            )
 
     def forget(self) -> None:
         """Have nothing more to do with the connection, nor its user: as if

@@ -37,6 +37,11 @@ log = logging.getLogger("sqla_smartpool.upkeep")
 _LATE = 5.0
 #: a pass that takes longer than this is given up for lost, seconds
 _LONGEST_PASS = 120.0
+#: what nobody seems to have may be on its way for so long, seconds
+_DOUBT = 1.0
+#: SQLAlchemy may take so long to reset what was dropped, which nobody seems
+#: to have in the meantime, seconds
+_LONGEST_RESET = 120.0
 
 
 class Upkeep:
@@ -184,7 +189,7 @@ class Upkeep:
         """Find what was lost to an exception between any two bytecodes.
 
         A connection that is neither idle nor with upkeep, and whose checkout
-        nobody holds, is lost if the next look finds it the same.
+        nobody holds, is lost if it stays so.
         """
         pool = self._pool
         inventory = pool.inventory
@@ -196,10 +201,15 @@ class Upkeep:
             handed = record.handed() if record.handed else None
             if record in resting or held is not None or handed is not None:
                 record.doubted = -1
-            elif record.doubted != record.uses:
-                record.doubted = record.uses
-                self.wake(1.0)
-            else:
+            elif (
+                record.doubted != record.uses
+                or record.doubted_at < record.idle_since
+            ):
+                record.doubted, record.doubted_at = record.uses, now
+                self.wake(_DOUBT)
+            elif now < record.doubted_at + _DOUBT:
+                self.wake(record.doubted_at + _DOUBT - now)
+            elif holder is None or now >= record.doubted_at + _LONGEST_RESET:
                 log.warning("found a connection that was lost; closing it")
                 pool.count("reclaimed")
                 record.doubted = -1
