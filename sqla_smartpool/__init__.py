@@ -12,11 +12,17 @@ from . import fork as _fork  # noqa: F401 - takes effect by being imported
 from ._sqlalchemy import warn_if_unknown as _warn_if_unknown
 from .aiopool import AsyncSmartPool
 from .deadline import deadline
+from .diagnosis import Cause
+from .diagnosis import Diagnosis
 from .events import SmartPoolEvents
 from .exc import PoolClosedError
 from .exc import PoolLoopError
 from .exc import PoolOverloadedError
 from .exc import PoolTimeoutError
+from .histogram import Histogram
+from .holders import ConnectionInfo
+from .holders import Holder
+from .observe import observe
 from .pool import SmartPool
 from .stats import CheckResult
 from .stats import PoolStats
@@ -25,7 +31,12 @@ __version__ = "0.1.0"
 
 __all__ = (
     "AsyncSmartPool",
+    "Cause",
     "CheckResult",
+    "ConnectionInfo",
+    "Diagnosis",
+    "Histogram",
+    "Holder",
     "PoolClosedError",
     "PoolLoopError",
     "PoolOverloadedError",
@@ -34,6 +45,7 @@ __all__ = (
     "SmartPool",
     "SmartPoolEvents",
     "deadline",
+    "observe",
 )
 
 _warn_if_unknown()

@@ -8,11 +8,15 @@ fails when one of them changes.  Beside what is imported here:
 * ``Pool._creator``, ``_dialect`` and ``_reset_on_return`` are read;
 * ``_ConnectionRecord.get_connection``, ``fairy_ref`` and ``fresh``, and
   ``_ConnectionFairy.dbapi_connection`` are used by :mod:`.record`;
-* ``Dialect._do_ping_w_event`` is called.
+* ``Dialect._do_ping_w_event`` is called;
+* the listeners' ``_exec_once_mutex`` and ``_exec_w_sync_once``, and what
+  ``util.only_once`` remembers, are mended by :func:`let_first_connect_begin`.
 """
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
 import warnings
 
 import sqlalchemy
@@ -25,7 +29,13 @@ except ImportError:
     # its name before SQLAlchemy 2.1
     from sqlalchemy.util import await_only as await_
 
-__all__ = ("_ConnectionRecord", "await_", "greenlet_spawn", "warn_if_unknown")
+__all__ = (
+    "_ConnectionRecord",
+    "await_",
+    "greenlet_spawn",
+    "let_first_connect_begin",
+    "warn_if_unknown",
+)
 
 #: the versions, as (major, minor), that the list above was checked against
 CHECKED = ((2, 0), (2, 1))
@@ -43,3 +53,29 @@ def warn_if_unknown(version: str = sqlalchemy.__version__) -> None:
             "look for a newer release of sqla_smartpool",
             stacklevel=2,
         )
+
+
+def let_first_connect_begin(dispatch: Any) -> None:
+    """Have a first connect made anew whose thread or event loop is gone.
+
+    It would hold its lock for good, which every connect takes until one has
+    succeeded, and be taken for one that has set the dialect up.
+
+    :param dispatch: of a pool.
+    """
+    for listeners in (dispatch.first_connect, dispatch.connect):
+        if getattr(listeners, "_exec_once_mutex", None) is None:
+            continue
+        listeners._exec_once_mutex = None
+        if not listeners._exec_w_sync_once:
+            for listener in listeners.listeners:
+                _have_called_again(listener)
+
+
+def _have_called_again(listener: Any) -> None:
+    if getattr(listener, "__qualname__", "") != "only_once.<locals>.go":
+        return
+    own = inspect.getclosurevars(listener).nonlocals
+    # a user's ``once=True`` stays once
+    if own["retry_on_exception"] and not own["once"]:
+        own["once"].append(own["fn"])

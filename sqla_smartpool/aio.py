@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
+import inspect
 import random
 import threading
 import time
@@ -25,6 +26,7 @@ from .record import Record
 from .runtime import Alarm
 from .runtime import log
 from .sockets import transport_of
+from .whereabouts import current_task
 
 
 class LoopSignal:
@@ -60,6 +62,13 @@ class LoopSignal:
                 alarm.cancel()
 
 
+class Never:
+    """The alarm of a loop that has been closed."""
+
+    def cancel(self) -> None:
+        pass
+
+
 class LoopRuntime:
     """The runtime of :class:`.AsyncSmartPool`, for one event loop at a time.
 
@@ -68,6 +77,10 @@ class LoopRuntime:
 
     clock = staticmethod(time.monotonic)
     chance = staticmethod(random.random)
+    who = staticmethod(current_task)
+
+    #: held while a pool moves to another loop; one for all, as that is rare
+    moving = threading.Lock()
 
     loop: asyncio.AbstractEventLoop
 
@@ -83,13 +96,25 @@ class LoopRuntime:
         self._thread = threading.get_ident()
         self._tasks = set()
 
-    def may_move(self, loop: asyncio.AbstractEventLoop, in_use: bool) -> bool:
+    @property
+    def closed(self) -> bool:
+        """Whether the loop is gone; none at all is not."""
+        return self.loop is not None and self.loop.is_closed()
+
+    def may_move(
+        self, loop: asyncio.AbstractEventLoop, in_use: bool, stopped: bool
+    ) -> bool:
         """Tell whether another loop can be served from now on.
 
-        :param in_use: there are connections, which belong to the old loop.
+        :param in_use: there are connections or callers, which belong to the
+            old loop.
+        :param stopped: else an empty pool does not leave a loop that runs
+            either: whether it is empty is a matter of chance.
         :raises PoolLoopError: names both loops and the remedy.
         """
-        if self.loop is None or self.loop.is_closed() or not in_use:
+        if self.loop is None or self.loop.is_closed():
+            return True
+        if not in_use and (stopped or not self.loop.is_running()):
             return True
         raise exc.PoolLoopError(
             f"this pool serves {self.loop!r}, which has not been closed, and "
@@ -125,6 +150,14 @@ class LoopRuntime:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
+    def forget_tasks(self) -> None:
+        """Have tasks that never began, as their loop was closed, go
+        unmentioned."""
+        for task in list(self._tasks):
+            coroutine: Any = task.get_coro()
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
@@ -132,6 +165,8 @@ class LoopRuntime:
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
         self._need_loop()
+        if self.loop.is_closed():  # such as when its last user is collected
+            return Never()
         return self.loop.call_later(delay, call)
 
     def on_books(self, call: Callable[[], object]) -> None:
@@ -145,29 +180,31 @@ class LoopRuntime:
 
 
 def let_go(record: Record, dialect: Any) -> None:
-    """End a connection whose event loop is gone: nothing can be awaited.
+    """End a connection whose event loop is gone: nothing can be awaited."""
+    connection = record.dbapi_connection
+    if connection is None:
+        return
+    # away from the running loop and SQLAlchemy's greenlet, drivers do not
+    # try to await
+    elsewhere = threading.Thread(target=end, args=(dialect, connection))
+    elsewhere.start()
+    elsewhere.join()
+    if record.line is not None:
+        record.line.sever()
+
+
+def end(dialect: Any, connection: Any) -> None:
+    """End a connection whose event loop is gone, outside of any loop.
 
     The transport goes first, as every driver would try to end it through its
     loop; what the driver itself has to end goes after it.
     """
-    connection = record.dbapi_connection
-    if connection is None:
-        return
-    driver_connection: Any = record.driver_connection
     try:
+        driver_connection = dialect.get_driver_connection(connection)
         _end_transport(transport_of(driver_connection))
-        # away from the running loop and SQLAlchemy's greenlet, drivers do
-        # not try to await
-        elsewhere = threading.Thread(
-            target=_end_driver,
-            args=(dialect, connection, driver_connection),
-        )
-        elsewhere.start()
-        elsewhere.join()
-    except Exception as error:  # the socket is severed in any case
+        _end_driver(dialect, connection, driver_connection)
+    except Exception as error:  # the socket is closed in any case
         log.debug("a connection of a closed loop: %s", error)
-    if record.line is not None:
-        record.line.sever()
 
 
 def _end_transport(transport: Any) -> None:
@@ -187,12 +224,9 @@ def _end_transport(transport: Any) -> None:
 
 
 def _end_driver(dialect: Any, connection: Any, driver_connection: Any) -> None:
-    try:
-        if getattr(dialect, "has_terminate", False):
-            dialect.do_terminate(connection)
-        elif hasattr(driver_connection, "pgconn"):  # psycopg
-            driver_connection.pgconn.finish()
-        elif hasattr(driver_connection, "stop"):  # aiosqlite
-            driver_connection.stop()
-    except Exception as error:  # its socket is closed in any case
-        log.debug("a connection of a closed loop: %s", error)
+    if getattr(dialect, "has_terminate", False):
+        dialect.do_terminate(connection)
+    elif hasattr(driver_connection, "pgconn"):  # psycopg
+        driver_connection.pgconn.finish()
+    elif hasattr(driver_connection, "stop"):  # aiosqlite
+        driver_connection.stop()

@@ -10,16 +10,21 @@ from typing import Callable
 from typing import Coroutine
 from typing import Optional
 from typing import ParamSpec
+from typing import TYPE_CHECKING
 from typing import TypeVar
 
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ._sqlalchemy import greenlet_spawn
+from .aio import end
 from .aio import let_go
 from .aio import LoopRuntime
 from .pool import SmartPool
 from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -76,17 +81,36 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         loop = _get_running_loop()
         if loop is None or self.runtime.loop is loop:
             return
-        if not self.runtime.may_move(loop, bool(self.inventory.members)):
-            return
-        self.abandon()
-        self.runtime.bind(loop)
+        with LoopRuntime.moving:
+            books = self.inventory
+            in_use = bool(books.members or books.opening or books.waiters)
+            if self.runtime.may_move(loop, in_use, books.closed):
+                self.abandon()
+                self.runtime.bind(loop)
 
     def abandon(self) -> None:
         """Let go of the connections of a loop that is gone."""
         for record in self.inventory.members:
             let_go(record, self._dialect)
             record.forget()
+        self.runtime.forget_tasks()
         self.begin_anew()
+
+    def _close_connection(
+        self, connection: DBAPIConnection, *, terminate: bool = False
+    ) -> None:
+        close = super()._close_connection
+        loop = _get_running_loop()
+        if self.runtime.closed and loop is None:
+            # dropped after its loop's end
+            end(self._dialect, connection)
+        elif self.inventory.busy and loop is self.runtime.loop:
+            # a collection in the middle of a change to the books: nothing
+            # may be awaited here
+            job = functools.partial(close, connection, terminate=terminate)
+            self.runtime.spawn(job)
+        else:
+            close(connection, terminate=terminate)
 
     def dispose(self) -> None:
         """As :meth:`.SmartPool.dispose`; without a running event loop, no

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 import math
+from typing import Callable
 from typing import Optional
 
 from . import exc
@@ -15,6 +16,7 @@ from .deadline import checkout_timeout
 from .face import QueuePoolFace
 from .liveness import Answer
 from .liveness import Liveness
+from .lookout import Lookout
 from .record import Record
 from .tickets import Grant
 from .tickets import Outcome
@@ -32,11 +34,15 @@ class Checkout:
         connecting: Connecting,
         liveness: Liveness,
         upkeep: Upkeep,
+        lookout: Lookout,
+        waiting: Callable[[], object],
     ) -> None:
         self._pool = pool
         self._connecting = connecting
         self._liveness = liveness
         self._upkeep = upkeep
+        self._lookout = lookout
+        self._waiting = waiting
 
     def slowly(self, record: Optional[Record]) -> Record:
         """Check a connection out that has to be asked, awaited or opened.
@@ -55,7 +61,10 @@ class Checkout:
                 record = self._taken(outcome, since, timeout)
             if self._admit(record, ends):
                 record.taken_at = self._pool.runtime.clock()
+                record.who = self._pool.runtime.who()
                 record.uses += 1
+                if self._pool.inventory.retired:
+                    record.going = "close"
                 return record
             record = None
             if not waited and not self._pool.inventory.waiters:
@@ -70,10 +79,16 @@ class Checkout:
         """Wait for a turn, and return what came of it."""
         inventory = self._pool.inventory
         waiter = Waiter(
-            self._pool.runtime.signal(), since, impatient, copy_context()
+            self._pool.runtime.signal(),
+            since,
+            impatient,
+            copy_context(),
+            self._pool.runtime.who(),
         )
         try:
             inventory.post(inventory.enter, waiter, first)
+            if inventory.waiters:
+                self._waiting()
             left = (
                 None if ends == math.inf else ends - self._pool.runtime.clock()
             )
@@ -130,7 +145,6 @@ class Checkout:
         if reason is None and now >= record.expires_at:
             reason = "lifetime"
         if reason is not None:
-            self._pool.inventory.tending.add(record)
             self._upkeep.dismiss(record, reason)
             return False
         alive = False
@@ -139,9 +153,9 @@ class Checkout:
         finally:
             if not alive:
                 # also when interrupted: its stream may be out of step
-                self._pool.inventory.tending.add(record)
+                grip = self._pool.inventory.tend(record)
                 self._pool.count("connections_lost")
-                self._liveness.close(record, "unhealthy")
+                self._liveness.close(record, grip, "unhealthy")
                 self._upkeep.wake()
         return alive
 
@@ -157,8 +171,8 @@ class Checkout:
             return True
         seconds = min(self._pool.settings.ping_timeout, max(ends - now, 0.0))
         # so that upkeep does not take it for lost in the meantime
-        self._pool.inventory.tending.add(record)
-        answer = self._liveness.ping(record, seconds, idle=False)
+        grip = self._pool.inventory.tend(record)
+        answer = self._liveness.ping(record, grip, seconds, idle=False)
         if answer is Answer.ALIVE:
             self._pool.inventory.tending.discard(record)
             # or SQLAlchemy would ping it again, without a bound
@@ -173,12 +187,13 @@ class Checkout:
     def _raise_timeout(
         self, refusal: Refusal, since: float, timeout: Optional[float]
     ) -> None:
-        waited = self._pool.runtime.clock() - since
-        stats = self._pool.inventory.stats()
-        error = self._pool.inventory.backoff.error
+        pool = self._pool
+        stats = pool.inventory.stats()
+        waited = pool.runtime.clock() - since
+        # begins as QueuePool's does, so that alerts keep matching
         text = (
-            f"QueuePool limit of size {self._pool.size()} overflow "
-            f"{self._pool.overflow()} reached, connection timed out, timeout "
+            f"QueuePool limit of size {pool.size()} overflow "
+            f"{pool.overflow()} reached, connection timed out, timeout "
             f"{timeout or 0:.2f}; after {waited:.2f} s: {stats.pool_in_use} "
             f"of {stats.pool_max or 'any number'} in use, "
             f"{stats.pool_available} idle, {stats.pool_connecting} being "
@@ -187,16 +202,13 @@ class Checkout:
         kind = exc.PoolTimeoutError
         if refusal is Refusal.OVERLOADED:
             kind = exc.PoolOverloadedError
-            text += (
-                f"; no more than {self._pool.settings.max_waiting} may wait"
-            )
+            text += f"; no more than {pool.settings.max_waiting} may wait"
         else:
-            self._pool.count("requests_timeouts")
-        if self._pool.inventory.paused:
-            text += "; the pool is paused"
-        if error is not None:
-            text += f"; connects fail: {type(error).__name__}: {error}"
-        failure = kind(text, stats, error)
-        if self._pool.dispatch.checkout_timeout:
-            self._pool.dispatch.checkout_timeout(self._pool, failure)
+            pool.count("requests_timeouts")
+        error = pool.inventory.backoff.error
+        failure = kind(
+            text, stats, error, self._lookout.diagnosis(pool.runtime.who())
+        )
+        if pool.dispatch.checkout_timeout:
+            pool.dispatch.checkout_timeout(pool, failure)
         raise failure from error

@@ -12,6 +12,7 @@ from typing import Optional
 import warnings
 
 from .core import PoolCore
+from .journal import Journal
 from .record import Record
 from .tickets import Grant
 from .tickets import Purpose
@@ -26,8 +27,9 @@ class Connecting:
     Room has been claimed by a :class:`.Grant` before anything here begins.
     """
 
-    def __init__(self, pool: PoolCore) -> None:
+    def __init__(self, pool: PoolCore, journal: Journal) -> None:
         self._pool = pool
+        self._journal = journal
         self._warned = False
 
     def beside(self, grant: Grant) -> None:
@@ -58,6 +60,7 @@ class Connecting:
             record = self._connected_record()
         except Exception as error:
             inventory.post(inventory.failed, grant, error)
+            self._journal.connect_failed(error, self._retry_in())
             if grant.background:
                 self._fire_connect_failed(grant, error)
             raise
@@ -65,6 +68,8 @@ class Connecting:
             inventory.post(inventory.abandoned, grant)
             raise
         inventory.post(inventory.arrived, grant, record, idle)
+        took = self._pool.runtime.clock() - grant.begun
+        self._journal.opened(record, took)
         return record
 
     def _connected_record(self) -> Record:
@@ -93,12 +98,19 @@ class Connecting:
         pool = self._pool
         if not pool.dispatch.connect_failed:
             return
-        backoff = pool.inventory.backoff
-        retry_in = max(0.0, backoff.retry_at - pool.runtime.clock())
+        attempt = grant.attempt
         try:
-            pool.dispatch.connect_failed(pool, error, grant.attempt, retry_in)
+            pool.dispatch.connect_failed(
+                pool, error, attempt, self._retry_in()
+            )
         except Exception:  # a listener's mistake must not end upkeep
             log.exception("a listener of the event 'connect_failed' failed")
+
+    def _retry_in(self) -> float:
+        """Seconds until upkeep tries again by itself."""
+        pool = self._pool
+        retry_at = pool.inventory.backoff.retry_at
+        return max(0.0, retry_at - pool.runtime.clock())
 
     def ask(self, why: Purpose, up_to: float = inf) -> Optional[Grant]:
         """Claim room for a connect of upkeep's, if it may be made now.

@@ -3,6 +3,7 @@ kind of database it is for."""
 
 from __future__ import annotations
 
+from typing import Iterator
 from typing import Optional
 
 from sqlalchemy.pool import QueuePool
@@ -21,6 +22,8 @@ class PoolCore(QueuePool):
 
     runtime: Runtime
     inventory: Inventory
+    #: numbers for connections
+    numbers: Iterator[int]
     #: connections refuse other threads than their own; None: not known yet
     _thread_bound: Optional[bool] = None
 
@@ -28,6 +31,16 @@ class PoolCore(QueuePool):
     def settings(self) -> Settings:
         """The checked arguments that are in force."""
         return self.inventory.settings
+
+    @property
+    def label(self) -> str:
+        """The pool's name in logs and metrics."""
+        name: Optional[str] = self._orig_logging_name
+        return name or f"pool-{id(self) & 0xFFFFFF:06x}"
+
+    def trace(self) -> None:
+        """Begin or end to note more of each checkout, as it is asked for."""
+        raise NotImplementedError
 
     def count(self, name: str) -> None:
         """Add one to a counter of :class:`.PoolStats`."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
     from .exc import PoolTimeoutError
+    from .holders import Holder
 
 
 class SmartPoolEvents(PoolEvents):
@@ -112,3 +113,12 @@ class SmartPoolEvents(PoolEvents):
     ) -> None:
         """Called when a caller is about to get ``error``, a
         :class:`.PoolTimeoutError` or :class:`.PoolOverloadedError`."""
+
+    def leak(self, pool: SmartPool, holder: Holder) -> None:
+        """Called once for a connection in use for longer than ``leak_after``.
+
+        Nothing is taken away from whoever has it.
+
+        :param holder: who has it; where it was taken, and where that thread
+            or task stands now.
+        """

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exc as sa_exc
 
 if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
+    from .holders import Holder
     from .stats import PoolStats
 
 
@@ -27,6 +29,15 @@ class PoolTimeoutError(sa_exc.TimeoutError):
     .. attribute:: stats
 
         the :class:`.PoolStats` of that moment, or None.
+
+    .. attribute:: diagnosis
+
+        the :class:`.Diagnosis`: what keeps callers waiting, and what helps;
+        not older than a second.  None when ``start()`` or ``wait()`` ended.
+
+    .. attribute:: holders
+
+        who has the connections, each a :class:`.Holder`, the longest first.
 
     .. attribute:: last_connect_error
 
@@ -41,16 +52,44 @@ class PoolTimeoutError(sa_exc.TimeoutError):
         message: str,
         stats: Optional[PoolStats] = None,
         last_connect_error: Optional[BaseException] = None,
+        diagnosis: Optional[Diagnosis] = None,
     ) -> None:
         super().__init__(message, code="3o7r")
         self.stats = stats
+        self.diagnosis = diagnosis
         self.last_connect_error = last_connect_error
         self.__cause__ = last_connect_error
 
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        return self.diagnosis.holders if self.diagnosis else ()
+
+    def _message(self) -> str:
+        message = super()._message()
+        return f"{message}\n{self.diagnosis}" if self.diagnosis else message
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the text says as plain values, for JSON."""
+        error = self.last_connect_error
+        return {
+            "error": type(self).__name__,
+            "message": self.args[0],
+            "stats": self.stats and self.stats.as_dict(),
+            "diagnosis": self.diagnosis and self.diagnosis.as_dict(),
+            "holders": [holder.as_dict() for holder in self.holders],
+            "last_connect_error": error and f"{type(error).__name__}: {error}",
+        }
+
     def __reduce__(self) -> tuple[Any, ...]:
+        error = self.last_connect_error
         return (
             type(self),
-            (self.args[0], self.stats, _picklable(self.last_connect_error)),
+            (
+                self.args[0],
+                self.stats,
+                error and _picklable(error),
+                self.diagnosis,
+            ),
         )
 
 
@@ -95,7 +134,7 @@ def without_traceback(error: BaseException) -> BaseException:
     return twin
 
 
-def _picklable(error: Optional[BaseException]) -> Optional[BaseException]:
+def _picklable(error: BaseException) -> BaseException:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # drivers' errors often do not survive; their text does

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 
+from .aio import LoopRuntime
 from .pool import all_pools
 from .pool import SmartPool
 from .record import Record
 from .runtime import forget_threads
+from .sockets import all_held
 
 
 def _keep_for_good(thing: object) -> None:
@@ -48,6 +51,10 @@ def start_anew(pool: SmartPool) -> None:
 
 def _in_child() -> None:
     forget_threads()
+    LoopRuntime.moving = threading.Lock()
+    for held in list(all_held):
+        # or the server would not see the parent go while the child is there
+        held.release_in_child()
     for pool in list(all_pools):
         start_anew(pool)
 

@@ -15,6 +15,12 @@ Two rules keep it simple:
   and looks again after letting go.  Nobody ever blocks on the key, so it does
   not matter that the garbage collector may return a connection in the middle
   of a change on the same thread: that return is carried out right after it.
+
+An exception may tear a caller away in the middle of anything here, even of a
+change that somebody else has posted.  So a change stays posted until it has
+been made, and does no harm when it is made twice; a waiter is served before
+it leaves the queue; and what is in somebody's hands is known by a weak
+reference to them, so that it is found when they vanish.
 """
 
 from __future__ import annotations
@@ -25,7 +31,6 @@ from collections import OrderedDict
 from functools import partial
 from itertools import islice
 import math
-import threading
 from typing import Any
 from typing import Callable
 from typing import Optional
@@ -34,6 +39,11 @@ import weakref
 from .backoff import Backoff
 from .backoff import is_authentication_error
 from .exc import without_traceback
+from .histogram import bucket_of
+from .histogram import Histogram
+from .histogram import summed
+from .key import Key
+from .record import Grip
 from .record import Record
 from .runtime import Runtime
 from .runtime import Signal
@@ -51,6 +61,15 @@ _SOON = 1.0
 #: a ping of upkeep's that takes longer no longer counts as one after which a
 #: waiter gets the connection, seconds
 _MOMENT = 0.3
+
+
+def _histogram(tally: list[int], count: int, seconds: float) -> Histogram:
+    """Those of ``count`` that are not in the tally were the shortest."""
+    shortest = tally[0] + max(count - sum(tally), 0)
+    return Histogram((shortest, *tally[1:]), seconds)
+
+
+_Letter = tuple[Callable[..., object], tuple[Any, ...]]
 
 
 def _change_nothing() -> None:
@@ -105,27 +124,37 @@ class Inventory:
         self.empty: deque[Record] = deque(maxlen=100)
         #: every record that has, or had until its close, a connection
         self.members: dict[Record, None] = {}
-        #: the connects under way
-        self.opening: dict[Grant, None] = {}
+        #: the connects under way, each for as long as somebody makes it
+        self.opening: dict[weakref.ref[Grant], None] = {}
         #: callers in the order in which they asked
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         #: the counters of :class:`.PoolStats`; times in seconds
         self.counts: Counter[str] = Counter()
+        #: the waits, the connects that succeeded, and the longer ones of the
+        #: uses of connections that are gone, by their length
+        self.waits = summed([])
+        self.connects = summed([])
+        self.long_uses = summed([])
         self.backoff = Backoff(runtime.chance)
         #: when a connect last succeeded
         self.arrived_at = -math.inf
         self.closed = False
         self.paused = False
+        #: it was disposed: callers who waited, or are late, are served, and
+        #: nothing is kept for others
+        self.retired = False
         #: takes an idle connection, or raises IndexError
         self.take: Callable[[], Record] = self.idle.pop
         self._impatient: dict[Waiter, None] = {}
         #: who waits for the pool to fill, or to become empty
         self._watchers: dict[Signal, Callable[[], bool]] = {}
 
-        self._key = threading.Lock()
-        self._mail: deque[tuple[Callable[..., object], tuple[Any, ...]]]
-        self._mail = deque()
-        self._todo: list[Callable[[], object]] = []
+        self._key = Key()
+        self._mail: deque[_Letter] = deque()
+        #: the change that is being made, or was interrupted
+        self._begun: Optional[_Letter] = None
+        #: what is to be done without the key; taken from by anyone
+        self._todo: deque[Callable[[], object]] = deque()
         self.open_gates()
 
     # -- how changes are made -------------------------------------------
@@ -140,19 +169,51 @@ class Inventory:
         self.post(_change_nothing)
 
     def _settle(self) -> None:
-        while self._mail and self._key.acquire(False):
+        while self._mail:
+            grip = Grip()
             try:
-                while self._mail:
-                    change, args = self._mail.popleft()
-                    change(*args)
-                self._assign()
-                todo, self._todo = self._todo, []
+                try:
+                    if not self._key.take(grip):
+                        return
+                    while self._mail:
+                        self._make_next_change()
+                    self._assign()
+                finally:
+                    self._key.give_back(grip)
             finally:
-                self._key.release()
-            for act in todo:
+                # an exception may come in the middle of the first one, too
+                self._key.give_back(grip)
+            while self._todo:
+                try:
+                    act = self._todo.popleft()
+                except IndexError:
+                    break  # somebody else has done it
                 act()
 
+    def _make_next_change(self) -> None:
+        letter = self._mail[0]
+        if letter is self._begun:
+            # it was interrupted: once more, but no more, as it may itself
+            # be what fails
+            self._mail.popleft()
+        self._begun = letter
+        change, args = letter
+        change(*args)
+        if self._mail and self._mail[0] is letter:
+            self._mail.popleft()
+        self._begun = None
+
+    def mend(self) -> None:
+        """Bring in order what was interrupted; for upkeep's thread only."""
+        self._key.reclaim()
+        self.post(self._wake_served)
+
     # -- what can be read at any time ------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Somebody is in the middle of a change."""
+        return self._key.locked()
 
     @property
     def size(self) -> int:
@@ -179,6 +240,12 @@ class Inventory:
         if ceiling is None:
             return math.inf
         return ceiling - len(self.members) - len(self.opening)
+
+    @property
+    def grants(self) -> list[Grant]:
+        """The connects under way."""
+        there = (reference() for reference in self.opening.copy())
+        return [grant for grant in there if grant is not None]
 
     @property
     def leaving(self) -> int:
@@ -212,6 +279,9 @@ class Inventory:
             for name, number in counts.copy().items()
             if not name.startswith("_") and name not in times
         }
+        connect_time = Histogram(
+            tuple(self.connects), counts["_successful_connects"]
+        )
         return PoolStats(
             pool_min=settings.min_size,
             pool_max=settings.ceiling or 0,
@@ -223,6 +293,13 @@ class Inventory:
             requests_num=uses + counts["requests_errors"],
             **{name: round(1000 * seconds) for name, seconds in times.items()},
             **plain,
+            wait_time=_histogram(self.waits, uses, counts["requests_wait_ms"]),
+            use_time=_histogram(
+                summed([self.long_uses, *(rec.long_uses for rec in members)]),
+                uses - self.in_use,
+                usage,
+            ),
+            connect_time=connect_time,
         )
 
     # -- changes by callers: to be posted ---------------------------------
@@ -255,6 +332,7 @@ class Inventory:
         self.counts["requests_queued"] += 1
         waited = self._runtime.clock() - waiter.since
         self.count("requests_wait_ms", waited)
+        self.waits[bucket_of(waited)] += 1
 
     def count(self, name: str, number: float = 1) -> None:
         """Add to one of the counters."""
@@ -267,9 +345,14 @@ class Inventory:
 
         :param idle: nobody holds the connection, so it can be handed out.
         """
+        if record in self.members:
+            return  # is made for the second time
         now = self.arrived_at = self._runtime.clock()
-        self.opening.pop(grant, None)
-        self.count("connections_ms", now - grant.begun)
+        self.opening.pop(weakref.ref(grant), None)
+        took = now - grant.begun
+        self.count("connections_ms", took)
+        self.count("_successful_connects", took)
+        self.connects[bucket_of(took)] += 1
         self.members[record] = None
         if self.backoff.failing:
             self.backoff.succeeded()
@@ -279,7 +362,7 @@ class Inventory:
             record.going = "close"
             record.judge()
             if idle:
-                self.tending.add(record)
+                self.tend(record)
                 self._todo.append(lambda: self._dismiss(record, "close"))
         elif idle:
             self.idle.append(record)
@@ -287,7 +370,7 @@ class Inventory:
     def failed(self, grant: Grant, error: BaseException) -> None:
         """A connect has failed; tell those who waited for it."""
         now = self._runtime.clock()
-        self.opening.pop(grant, None)
+        self.opening.pop(weakref.ref(grant), None)
         self.counts["connections_errors"] += 1
         self.count("connections_ms", now - grant.begun)
         if grant.written_off:
@@ -315,11 +398,11 @@ class Inventory:
 
     def abandoned(self, grant: Grant) -> None:
         """A connect was interrupted; that says nothing of the database."""
-        self.opening.pop(grant, None)
+        self.opening.pop(weakref.ref(grant), None)
 
     def write_off(self, grant: Grant) -> None:
         """A connect takes too long: others may have its room."""
-        if self.opening.pop(grant, self) is not self:
+        if self.opening.pop(weakref.ref(grant), self) is not self:
             grant.written_off = True
 
     def ask_to_open(self, waiter: Waiter, why: Purpose, up_to: float) -> None:
@@ -356,9 +439,11 @@ class Inventory:
         # its books are closed, and a later connection opens new ones
         self.counts["_uses"] += record.uses
         self.count("usage_ms", record.usage)
-        record.uses, record.usage = 0, 0.0
+        self.long_uses = summed([self.long_uses, record.long_uses])
+        record.uses, record.usage, record.long_uses = 0, 0.0, None
         if reason in (None, "unhealthy") and record.dbapi_connection is None:
-            self.empty.append(record)
+            detached = reason is None and not record.broken
+            self.empty.append(record.heir() if detached else record)
 
     def set_aside(self, since: float) -> None:
         """Take the idle ones without proof of life since then off the way.
@@ -373,6 +458,10 @@ class Inventory:
                 except ValueError:
                     continue  # a caller was faster
                 self.aside.append(record)
+
+    def retire(self) -> None:
+        """Keep nothing from now on."""
+        self.retired = True
 
     def watch(self, signal: Signal, condition: Callable[[], bool]) -> None:
         """Have a signal set as soon as a condition holds."""
@@ -398,22 +487,32 @@ class Inventory:
 
     # -- without the key ---------------------------------------------------
 
-    def claim(self, record: Record) -> bool:
-        """Take a certain idle connection for upkeep, if nobody waits."""
+    def tend(self, record: Record) -> Grip:
+        """Have a connection in hand, for as long as the answer lives."""
+        grip = Grip()
+        record.handed = weakref.ref(grip)
+        self.tending.add(record)
+        return grip
+
+    def claim(self, record: Record) -> Optional[Grip]:
+        """Take a certain idle connection for upkeep, if nobody waits.
+
+        :return: to be kept for as long as it is in use; None: a caller has
+            the connection.
+        """
         if self.waiters and not self.paused and record in self.idle:
-            return False
+            return None
         return self.seize(record)
 
-    def seize(self, record: Record) -> bool:
+    def seize(self, record: Record) -> Optional[Grip]:
         """Take a certain connection that is in nobody's hands."""
         for shelf in (self.idle, self.aside):
             try:
                 shelf.remove(record)
             except ValueError:
                 continue
-            self.tending.add(record)
-            return True
-        return False
+            return self.tend(record)
+        return None
 
     def put_back(self, record: Record) -> None:
         """Return a connection from upkeep, to be handed out last."""
@@ -430,7 +529,7 @@ class Inventory:
     def _young(self) -> int:
         """The number of connects that have not been slow so far."""
         now = self._runtime.clock()
-        return sum(now - grant.begun < _SOON for grant in self.opening)
+        return sum(now - grant.begun < _SOON for grant in self.grants)
 
     def _covered(self) -> int:
         """For how many waiters a connect is under way that is not slow, or a
@@ -447,11 +546,29 @@ class Inventory:
         return sum(since + _MOMENT > now for since in began)
 
     def _serve(self, waiter: Waiter, outcome: Outcome) -> bool:
+        # in this order: who is interrupted in between can be found, and the
+        # other way round the waiter would be neither served nor waiting
+        served = waiter.serve(outcome)
         self.leave(waiter)
-        return waiter.serve(outcome)
+        return served
+
+    def _wake_served(self) -> None:
+        """Wake those whose service was interrupted before they were."""
+        for waiter in list(self.waiters):
+            if waiter.decided:
+                waiter.signal.set()
+                self.leave(waiter)
+
+    def _forget_lost_connects(self) -> None:
+        """Free the room of connects which nobody makes any more."""
+        for reference in list(self.opening):
+            if reference() is None:
+                del self.opening[reference]
 
     def _assign(self) -> None:
         """Give what there is to those who wait, in their order."""
+        if self.opening:
+            self._forget_lost_connects()
         if not self.paused:
             self._hand_over_idle()
             if self.waiters:
@@ -460,6 +577,8 @@ class Inventory:
                 self._open_for_waiters()
         if self._impatient:
             self._refuse_impatient()
+        if self.retired:
+            self._keep_nothing()
         if self.opening:
             self._look_at_slow_connects()
         if self.asked and self.waiters:
@@ -479,6 +598,11 @@ class Inventory:
             record.handed = weakref.ref(waiter)
             if not self._serve(waiter, record):
                 self.idle.append(record)
+
+    def _keep_nothing(self) -> None:
+        for record in self.resting():
+            if self.seize(record):
+                self._todo.append(partial(self._dismiss, record, "close"))
 
     def _give_up_on_the_database(self) -> None:
         """Serve those for whom ``reconnect_timeout`` has passed."""
@@ -522,7 +646,7 @@ class Inventory:
     ) -> None:
         context = waiter.context
         grant = Grant(now, context.copy() if context else None, background)
-        self.opening[grant] = None
+        self.opening[weakref.ref(grant)] = None
         self.backoff.begin(now)
         self.counts["connections_num"] += 1
         if background:
@@ -533,21 +657,21 @@ class Inventory:
             self._todo.append(lambda: self._connect(grant))
             served = True
         if not served:
-            del self.opening[grant]
+            del self.opening[weakref.ref(grant)]
 
     def _make_room(self, wanted: int) -> None:
         """Cut connections that were set aside: nobody may have them, but
         they take the room of those that somebody waits for."""
         for _ in range(min(wanted, len(self.aside))):
             record = self.aside.popleft()
-            self.tending.add(record)
+            self.tend(record)
             self._todo.append(partial(self._dismiss, record, "unhealthy"))
 
     def _look_at_slow_connects(self) -> None:
         """See to it that a slow connect is noticed, and then written off."""
         now = self._runtime.clock()
         limit = self.settings.connect_timeout
-        for grant in list(self.opening):
+        for grant in self.grants:
             age = now - grant.begun
             if age >= limit:
                 self.write_off(grant)

@@ -10,6 +10,8 @@ from typing import Callable
 from typing import Optional
 
 from .core import PoolCore
+from .journal import Journal
+from .record import Grip
 from .record import Record
 from .runtime import Alarm
 from .runtime import Runtime
@@ -77,14 +79,18 @@ class Liveness:
     """What a pool does to find out whether connections are alive, and to
     get rid of them."""
 
-    def __init__(self, pool: PoolCore) -> None:
+    def __init__(self, pool: PoolCore, journal: Journal) -> None:
         self._pool = pool
+        self._journal = journal
 
     # -- ping --------------------------------------------------------------
 
-    def ping(self, record: Record, seconds: float, idle: bool) -> Answer:
-        """Ask the server; the caller holds the connection.
+    def ping(
+        self, record: Record, grip: Grip, seconds: float, idle: bool
+    ) -> Answer:
+        """Ask the server.
 
+        :param grip: the caller's, which must outlive this.
         :param seconds: how long the answer may take.
         :param idle: nobody waits for this connection, so that there is time
             to roll back what the ping has opened.
@@ -161,9 +167,10 @@ class Liveness:
 
     # -- close -------------------------------------------------------------
 
-    def close(self, record: Record, reason: str) -> None:
-        """Close a connection that the caller holds; its room is free then.
+    def close(self, record: Record, grip: Grip, reason: str) -> None:
+        """Close a connection; its room is free then.
 
+        :param grip: the caller's, which must outlive this.
         :param reason: as the ``retire`` event tells it; "unhealthy" cuts it,
             without a farewell that could take time.
         """
@@ -176,6 +183,7 @@ class Liveness:
                     self._end(record, dead=reason == "unhealthy")
         finally:
             pool.inventory.tending.discard(record)
+            self._journal.closed(record, reason)
             pool.inventory.post(pool.inventory.gone, record, reason)
 
     def _fire_retire(self, record: Record, reason: str) -> None:

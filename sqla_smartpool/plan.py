@@ -13,6 +13,8 @@ from .settings import Settings
 
 #: looks are never closer together than this, seconds
 _SHORTEST_PAUSE = 0.01
+#: when to look again after one that others were in the way of, seconds
+_SOON = 1.0
 
 
 class Seen(NamedTuple):
@@ -91,6 +93,10 @@ def plan(seen: Snapshot, now: float, settings: Settings) -> Plan:
             todo.open = settings.min_size - size
         else:
             todo.look_in = min(todo.look_in, hold_back)
+    if seen.waiting or seen.opening:
+        # who waits will leave, and a connect that counts for the floor fail,
+        # without a word to upkeep
+        todo.look_in = min(todo.look_in, _SOON)
     todo.look_in = max(todo.look_in, _SHORTEST_PAUSE)
     return todo
 

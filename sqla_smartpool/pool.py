@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import count
 import math
 from types import TracebackType
 from typing import Any
@@ -14,9 +15,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.pool import Pool
 from sqlalchemy.pool import PoolProxiedConnection
 
+from ._sqlalchemy import let_first_connect_begin
 from .checkout import Checkout
 from .connecting import Connecting
-from .face import QueuePoolFace
+from .histogram import SHORTEST
+from .insight import Insight
 from .inventory import Inventory
 from .liveness import closing_the_dead
 from .liveness import Liveness
@@ -27,7 +30,6 @@ from .runtime import Runtime
 from .runtime import ThreadRuntime
 from .settings import Settings
 from .stats import CheckResult
-from .stats import PoolStats
 from .upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ _DEFAULT: Any = type("_Default", (), {"__repr__": lambda _: "default"})()
 all_pools: weakref.WeakSet[SmartPool] = weakref.WeakSet()
 
 
-class SmartPool(QueuePoolFace):
+class SmartPool(Insight):
     """A connection pool for any dialect, in QueuePool's place.
 
     ::
@@ -89,6 +91,10 @@ class SmartPool(QueuePoolFace):
         connects fail, before the driver's error is raised; 0.
     :param max_waiting: the most callers that may wait without a connect
         under way for them; None.
+    :param leak_after: after this long in use a connection is reported, once,
+        with the place that took it; None.  Nothing is taken away.
+    :param trace_checkouts: keep the place of every checkout, for
+        :meth:`holders`; False.
     :param echo: (``echo_pool``) log what the pool does, as for ``Pool``.
     :param logging_name: (``pool_logging_name``) as for ``Pool``.
     :param reset_on_return: (``pool_reset_on_return``) as for ``Pool``.
@@ -126,6 +132,8 @@ class SmartPool(QueuePoolFace):
         max_connecting: Optional[int] = _DEFAULT,
         reconnect_timeout: float = _DEFAULT,
         max_waiting: Optional[int] = _DEFAULT,
+        leak_after: Optional[float] = _DEFAULT,
+        trace_checkouts: bool = _DEFAULT,
         echo: Any = None,
         logging_name: Optional[str] = None,
         reset_on_return: Any = True,
@@ -144,6 +152,7 @@ class SmartPool(QueuePoolFace):
         # recreate() hands its settings on whole, so that none is forgotten
         settings = _settings or Settings.from_arguments(given)
         self._given_runtime = _runtime
+        self.numbers = count(1)
         self._set_up(settings)
         # past QueuePool, whose queue is not needed
         Pool.__init__(
@@ -164,10 +173,21 @@ class SmartPool(QueuePoolFace):
         """Begin with empty books: nothing is derived from the dialect, which
         may be set later, and nothing is opened."""
         self.runtime: Runtime = self._given_runtime or self._new_runtime()
-        self._clock = self.runtime.clock
-        connecting, liveness = Connecting(self), Liveness(self)
-        self.upkeep = Upkeep(self, connecting, liveness)
-        self.checkout = Checkout(self, connecting, liveness, self.upkeep)
+        self._clock, self._who = self.runtime.clock, self.runtime.who
+        self._open_eyes()
+        connecting = Connecting(self, self.journal)
+        liveness = Liveness(self, self.journal)
+        self.upkeep = Upkeep(
+            self, connecting, liveness, self.journal, self.lookout
+        )
+        self.checkout = Checkout(
+            self,
+            connecting,
+            liveness,
+            self.upkeep,
+            self.lookout,
+            self.watch_waits,
+        )
         self.inventory = Inventory(
             settings,
             self.runtime,
@@ -177,6 +197,8 @@ class SmartPool(QueuePoolFace):
         )
         self._thread_bound = None
         self._look_at = math.inf
+        self._disposed = False
+        self.trace()
 
     def _new_runtime(self) -> Runtime:
         return ThreadRuntime()
@@ -197,6 +219,7 @@ class SmartPool(QueuePoolFace):
                 peek = record.peek
                 if now < record.trusted_until and (peek is None or peek()):
                     record.taken_at = now
+                    record.who = self._who()
                     record.uses += 1
                     return record
         return self.checkout.slowly(record)
@@ -208,7 +231,10 @@ class SmartPool(QueuePoolFace):
         assert isinstance(record, Record)
         now = self._clock()
         record.idle_since = now
-        record.usage += now - record.taken_at
+        used = now - record.taken_at
+        record.usage += used
+        if used > SHORTEST:
+            record.note_long_use(used)
         if record.going is None and record.dbapi_connection is not None:
             inventory = self.inventory
             inventory.idle.append(record)
@@ -229,7 +255,7 @@ class SmartPool(QueuePoolFace):
             inventory.post(inventory.gone, record)
             self.upkeep.wake()
             return
-        inventory.tending.add(record)
+        inventory.tend(record)
         if record.going == "resize" and inventory.room_to_be > 0:
             # enough others are leaving
             record.going = None
@@ -277,8 +303,15 @@ class SmartPool(QueuePoolFace):
             super()._close_connection(connection, terminate=terminate)
 
     def recreate(self) -> Self:
-        """Return a new pool with the same arguments and listeners."""
+        """Return a new pool with the same arguments and listeners.
+
+        This one, if it has been disposed, is not the engine's any more:
+        whoever came while it was being disposed is served, and nothing is
+        kept for others.
+        """
         self.logger.info("Pool recreating")
+        if self._disposed:
+            self.upkeep.retire()
         return self.__class__(
             self._creator,
             echo=self.echo,
@@ -297,6 +330,8 @@ class SmartPool(QueuePoolFace):
         if used again, simply starts anew.
         """
         self.upkeep.stop()
+        self._disposed = True
+        self.inventory.retired = True
         self.upkeep.dismiss_all("close")
         self.logger.info("Pool disposed. %s", self.status())
 
@@ -382,10 +417,6 @@ class SmartPool(QueuePoolFace):
             self.inventory.post(self.inventory.open_gates)
             self.upkeep.wake()
 
-    def stats(self) -> PoolStats:
-        """Return the state of the pool, and what it has done so far."""
-        return self.inventory.stats()
-
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -402,17 +433,21 @@ class SmartPool(QueuePoolFace):
 
     def begin_anew(self) -> None:
         """Forget every connection: they are of another process or loop."""
+        let_first_connect_begin(self.dispatch)
         self._set_up(self.settings)
 
     def _open_again(self) -> None:
+        self.upkeep.replaced = self.inventory.retired = False
         if self.inventory.closed:
             self.inventory.post(self.inventory.open_gates)
 
     def _look_again(self, seconds: float) -> None:
         """Have the inventory looked at, for whoever waits for the clock."""
-        look_at = self._clock() + seconds
-        if look_at < self._look_at:
-            self._look_at = look_at
+        now = self._clock()
+        # one that is overdue will not come: whoever was about to set the
+        # alarm was interrupted
+        if not now - 1.0 <= self._look_at <= now + seconds:
+            self._look_at = now + seconds
             method = weakref.WeakMethod(self._look_now)
             self.runtime.call_later(seconds, call_weakly(method))
 

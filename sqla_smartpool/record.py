@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+from functools import partial
 import math
 from typing import Any
 from typing import Callable
 from typing import cast
+from typing import Iterator
 from typing import Optional
 from typing import Protocol
 import weakref
@@ -14,11 +17,14 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import Pool
 
 from ._sqlalchemy import _ConnectionRecord
+from .histogram import bucket_of
+from .histogram import summed
 from .runtime import Runtime
 from .settings import Settings
 from .sockets import health_call_of
 from .sockets import Line
 from .sockets import line_of
+from .whereabouts import Who
 
 #: up to this part of ``max_lifetime`` a connection is retired early, so that
 #: connections that were opened together do not expire together
@@ -41,6 +47,9 @@ class Owner(Protocol):
     def settings(self) -> Settings: ...
 
     @property
+    def numbers(self) -> Iterator[int]: ...
+
+    @property
     def in_process(self) -> bool: ...
 
     @property
@@ -48,6 +57,31 @@ class Owner(Protocol):
 
     @property
     def checks_by_event(self) -> bool: ...
+
+
+class Grip:
+    """Somebody's hold of something, for as long as this object lives.
+
+    An exception between any two instructions may tear them away before they
+    can let go.  Then this goes with them, which a weak reference tells.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    def holds(self, record: Record) -> bool:
+        return True
+
+
+class _Undoings(deque[Callable[[DBAPIConnection], None]]):
+    """What a return has to undo of its user's options, such as an isolation
+    level; SQLAlchemy takes them out one by one."""
+
+    __slots__ = ("record",)
+
+    record: Record
+
+    def pop(self) -> Callable[[DBAPIConnection], None]:  # type: ignore
+        return partial(self.record.undo, super().pop())
 
 
 class Record(_ConnectionRecord):
@@ -65,9 +99,13 @@ class Record(_ConnectionRecord):
         "suspect_at",
         "trusted_until",
         "idle_since",
+        "number",
         "taken_at",
+        "who",
+        "taken",
         "uses",
         "usage",
+        "long_uses",
         "going",
         "succeeded",
         "broken",
@@ -76,6 +114,7 @@ class Record(_ConnectionRecord):
         "peek",
         "blind",
         "doubted",
+        "doubted_at",
     )
 
     def __init__(self, pool: Owner) -> None:
@@ -83,17 +122,26 @@ class Record(_ConnectionRecord):
         #: how many checkouts it has served, and for how long in all
         self.uses = 0
         self.usage = 0.0
+        #: how many of these were longer than a millisecond, by their length
+        self.long_uses: Optional[list[int]] = None
+        #: when it was last checked out, by whom and, if traced, where
         self.taken_at = 0.0
+        self.who: Who = None
+        self.taken: tuple[str, ...] = ()
+        #: its connection's number
+        self.number = 0
         #: the reason for which it does not go back among the idle ones
         self.going: Optional[str] = None
         #: its successor has been opened already
         self.succeeded = False
         #: it was invalidated, by its user or by SQLAlchemy
         self.broken = False
-        #: the waiter that it was last handed to
+        #: who has it in hand, before its user does or without one: the
+        #: waiter that it was last handed to, or the grip of who tends it
         self.handed: Optional[weakref.ref[Any]] = None
         #: the checkout that upkeep found nobody to hold, by ``uses``
         self.doubted = -1
+        self.doubted_at = 0.0
         #: tells in about a microsecond whether it can be handed out; None:
         #: there is nothing to look at
         self.peek: Optional[Callable[[], bool]] = None
@@ -104,6 +152,8 @@ class Record(_ConnectionRecord):
         self.suspect_at = -math.inf
         self.trusted_until = -math.inf
         super().__init__(cast(Pool, pool), connect=False)
+        self.finalize_callback = undoings = _Undoings()
+        undoings.record = self
 
     def get_connection(self) -> DBAPIConnection:
         """Return the connection, opening one if there is none.
@@ -120,11 +170,13 @@ class Record(_ConnectionRecord):
     def _opened(self) -> None:
         runtime, settings = self.pool.runtime, self.pool.settings
         now = runtime.clock()
+        self.number = next(self.pool.numbers)
         self.born = self.idle_since = now
         # drawn once: drawn anew at each look, it would gather at the bound
         self.early = _JITTER * runtime.chance()
         self.going = None
         self.succeeded = self.broken = False
+        self.doubted = -1
         self.suspect_at = -math.inf
         self._find_line()
         if self.line is not None and settings.network_timeout is not None:
@@ -163,6 +215,12 @@ class Record(_ConnectionRecord):
 
     def _was_just_used(self) -> bool:
         return self.pool.runtime.clock() - self.idle_since < _BLIND_TRUST
+
+    def note_long_use(self, seconds: float) -> None:
+        """Count a use for the histogram; short ones are what is left."""
+        if self.long_uses is None:
+            self.long_uses = summed([])
+        self.long_uses[bucket_of(seconds)] += 1
 
     def proven(self, when: float) -> None:
         """It has been shown to be alive."""
@@ -216,10 +274,45 @@ class Record(_ConnectionRecord):
             return False
         return now - self.proven_at >= self.pool.settings.proof_window
 
+    def heir(self) -> Record:
+        """Return an empty record that takes over its ``record_info``.
+
+        A connection that was dropped is detached, and then ended, which may
+        take a while on an event loop; after that SQLAlchemy checks the record
+        in, whoever has it by then.
+        """
+        heir = Record(self.pool)
+        heir.__dict__["record_info"] = self.record_info
+        return heir
+
+    def undo(
+        self, undo: Callable[[DBAPIConnection], None], connection: Any
+    ) -> None:
+        """Undo an option of its user, who holds it no more.
+
+        That may take time; and if it fails, SQLAlchemy would lose the record,
+        as it takes it for returned already.
+        """
+        grip = Grip()
+        self.handed = weakref.ref(grip)
+        pool = cast(Pool, self.pool)
+        try:
+            undo(connection)
+        except BaseException as error:
+            self.finalize_callback.clear()
+            self.invalidate(error, soft=True)
+            if not isinstance(error, Exception):
+                pool._return_conn(self)
+                raise
+            pool.logger.error(
+                "Exception during reset or similar", exc_info=True
+            )
+
     def forget(self) -> None:
         """Have nothing more to do with the connection, nor its user: as if
         it had been invalidated, a return does no I/O."""
-        fairy = self.fairy_ref() if self.fairy_ref is not None else None
+        holder = self.fairy_ref
+        fairy = holder() if holder is not None else None
         if fairy is not None:
             fairy.dbapi_connection = None  # type: ignore[assignment]
         self.dbapi_connection = None
@@ -227,10 +320,11 @@ class Record(_ConnectionRecord):
     def invalidate(
         self, e: Optional[BaseException] = None, soft: bool = False
     ) -> None:
-        if soft:
-            # it is replaced when it comes home, or before it is handed out
+        if self.going is None:
+            # it is replaced when it comes home, or before it is handed out;
+            # also one whose close is interrupted, and so may still be there
             self.going = "unhealthy"
             self.trusted_until = -math.inf
-        elif self.fairy_ref is not None:
+        if not soft and self.fairy_ref is not None:
             self.broken = True
         super().invalidate(e, soft)

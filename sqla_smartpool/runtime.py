@@ -21,6 +21,8 @@ from typing import Callable
 from typing import Optional
 from typing import Protocol
 
+from .whereabouts import Who
+
 log = logging.getLogger("sqla_smartpool.upkeep")
 
 #: how long the timekeeper lingers when there is nothing to wait for, seconds
@@ -50,6 +52,9 @@ class Runtime(Protocol):
 
     clock: Callable[[], float]
     chance: Callable[[], float]
+
+    def who(self) -> Who:
+        """Return the identity of the caller; quick."""
 
     def signal(self) -> Signal:
         """Return something that a caller can wait on."""
@@ -131,7 +136,7 @@ class Timekeeper:
         # than that, and need no switch of threads now
         if when < self._wakes_at:
             self._rouse()
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._start()
         return entry
 
@@ -143,17 +148,16 @@ class Timekeeper:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._run, name="sqla_smartpool", daemon=True
                 )
-                try:
-                    self._thread.start()
-                except BaseException:
-                    self._thread = None
-                    raise
+                self._thread.start()
 
     def _run(self) -> None:
+        with self._starting:
+            if threading.current_thread() is not self._thread:
+                return  # whoever started it was interrupted, and another came
         while True:
             self._make_due_calls()
             now = time.monotonic()
@@ -206,6 +210,7 @@ class ThreadRuntime:
 
     clock = staticmethod(time.monotonic)
     chance = staticmethod(random.random)
+    who = staticmethod(threading.get_ident)
     signal = ThreadSignal
 
     def spawn(

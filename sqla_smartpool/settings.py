@@ -132,6 +132,8 @@ class Settings:
     max_connecting: Optional[int] = _count(None, least=1, none=True)
     reconnect_timeout: float = _seconds(0.0, zero=True, none=False)
     max_waiting: Optional[int] = _count(None, least=0, none=True)
+    leak_after: Optional[float] = _seconds(None, zero=False, none=True)
+    trace_checkouts: bool = _switch(False)
     pre_ping: bool = _switch(False)
 
     def __post_init__(self) -> None:
@@ -196,6 +198,11 @@ class Settings:
     def size(self) -> int:
         """What ``QueuePool.size()`` says."""
         return self.pool_size if self.max_size is None else self.max_size
+
+    @property
+    def traces(self) -> bool:
+        """The place of every checkout is kept."""
+        return self.trace_checkouts or self.leak_after is not None
 
     @property
     def proof_window(self) -> float:

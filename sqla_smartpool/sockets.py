@@ -16,6 +16,7 @@ import threading
 from typing import Any
 from typing import Callable
 from typing import Optional
+import weakref
 
 #: Linux: a number that no other socket has until the next boot.  Unlike
 #: ``fstat``, ``getsockopt`` holds on to the interpreter lock: letting go of it
@@ -208,13 +209,14 @@ class Held:
     cannot hit another socket, whatever the driver does in the meantime.
     """
 
-    __slots__ = ("_socket", "_lock")
+    __slots__ = ("_socket", "_lock", "__weakref__")
 
     def __init__(self, descriptor: int) -> None:
         kind = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
         self._socket = _socket.socket(-1, kind, 0, descriptor)
         # cut and release are called by different threads
         self._lock = threading.Lock()
+        all_held.add(self)
 
     def cut(self) -> None:
         with self._lock:
@@ -226,6 +228,14 @@ class Held:
     def release(self) -> None:
         with self._lock:
             self._socket.close()
+
+    def release_in_child(self) -> None:
+        """Let go of a parent's; who had the lock did not come along."""
+        self._socket.close()
+
+
+#: every one of this process, for :mod:`.fork`
+all_held: weakref.WeakSet[Held] = weakref.WeakSet()
 
 
 def _kernel_limits(seconds: float) -> list[tuple[int, int, int]]:

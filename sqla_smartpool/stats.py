@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from dataclasses import field
 from typing import NamedTuple
 from typing import Union
+
+from .histogram import Histogram
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,23 @@ class PoolStats:
     #: connections that were lost to an asynchronous exception, and found
     reclaimed: int = 0
 
+    #: how long checkouts waited; those served at once are in its first bucket
+    wait_time: Histogram = field(default=Histogram(), repr=False)
+    #: how long connections were in use
+    use_time: Histogram = field(default=Histogram(), repr=False)
+    #: how long connects took that succeeded
+    connect_time: Histogram = field(default=Histogram(), repr=False)
+
     def as_dict(self) -> dict[str, Union[int, float]]:
-        """Return the numbers by their names, for logs and dashboards."""
-        return dataclasses.asdict(self)
+        """Return the numbers by their names, for logs and dashboards.
+
+        Without the histograms, which are no numbers.
+        """
+        return {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if not isinstance(getattr(self, item.name), Histogram)
+        }
 
 
 class CheckResult(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Union
 
 from .record import Record
 from .runtime import Signal
+from .whereabouts import Who
 
 
 class Refusal(enum.Enum):
@@ -31,7 +32,11 @@ class Purpose(enum.Enum):
 
 
 class Grant:
-    """Room for one connection, claimed for a connect that is under way."""
+    """Room for one connection, claimed for a connect that is under way.
+
+    It lives in the hands of whoever makes the connect; the books refer to it
+    weakly.
+    """
 
     __slots__ = (
         "begun",
@@ -40,6 +45,7 @@ class Grant:
         "unwanted",
         "background",
         "attempt",
+        "__weakref__",
     )
 
     def __init__(
@@ -76,6 +82,7 @@ class Waiter:
         "since",
         "impatient",
         "context",
+        "who",
         "error",
         "_box",
         "__weakref__",
@@ -87,22 +94,24 @@ class Waiter:
         since: float,
         impatient: bool = False,
         context: Optional[Context] = None,
+        who: Who = None,
     ) -> None:
         self.signal = signal
         self.since = since
         #: it does not queue (``timeout=0``)
         self.impatient = impatient
         self.context = context
+        self.who = who
         #: why connects fail, while ``reconnect_timeout`` lets it wait on
         self.error: Optional[BaseException] = None
         self._box: dict[int, Optional[Outcome]] = {}
 
     def serve(self, outcome: Outcome) -> bool:
         """Hand it an outcome; False: it has given up."""
-        if self._box.setdefault(0, outcome) is not outcome:
-            return False
+        served = self._box.setdefault(0, outcome) is outcome
+        # in any case: whoever served it may not have got so far
         self.signal.set()
-        return True
+        return served
 
     def give_up(self) -> Optional[Outcome]:
         """Leave the queue; returns what it was handed before, if anything."""
@@ -111,3 +120,12 @@ class Waiter:
     @property
     def outcome(self) -> Optional[Outcome]:
         return self._box.get(0)
+
+    def holds(self, record: Record) -> bool:
+        """It was served with this connection."""
+        return self.outcome is record
+
+    @property
+    def decided(self) -> bool:
+        """It was served, or has given up."""
+        return 0 in self._box

@@ -17,12 +17,15 @@ from .connecting import Connecting
 from .core import PoolCore
 from .exc import PoolTimeoutError
 from .exc import without_traceback
+from .journal import Journal
 from .liveness import Answer
 from .liveness import Liveness
+from .lookout import Lookout
 from .plan import Plan
 from .plan import plan
 from .plan import Seen
 from .plan import Snapshot
+from .record import Grip
 from .record import Record
 from .runtime import Alarm
 from .runtime import call_weakly
@@ -35,20 +38,37 @@ log = logging.getLogger("sqla_smartpool.upkeep")
 #: how much later than planned a look may come before it is taken for a stop
 #: of the whole process, seconds
 _LATE = 5.0
+#: so much later than planned a look will not come any more: whoever was about
+#: to set the alarm was interrupted, seconds
+_OVERDUE = 1.0
 #: a pass that takes longer than this is given up for lost, seconds
 _LONGEST_PASS = 120.0
+#: what nobody seems to have may be on its way for so long, seconds
+_DOUBT = 1.0
+#: SQLAlchemy may take so long to reset what was dropped, which nobody seems
+#: to have in the meantime, seconds
+_LONGEST_RESET = 120.0
 
 
 class Upkeep:
     """Looks after one pool, from its start until its stop."""
 
     def __init__(
-        self, pool: PoolCore, connecting: Connecting, liveness: Liveness
+        self,
+        pool: PoolCore,
+        connecting: Connecting,
+        liveness: Liveness,
+        journal: Journal,
+        lookout: Lookout,
     ) -> None:
         self._pool = pool
+        self._journal = journal
+        self._lookout = lookout
         self._connecting = connecting
         self._liveness = liveness
         self.active = False
+        #: the engine has put another pool in the place of this one
+        self.replaced = False
         self._alarm: Optional[Alarm] = None
         self._due_at = math.inf
         #: when the pass that is under way began; None: none is
@@ -65,14 +85,26 @@ class Upkeep:
     def begin(self) -> None:
         """A pool that nobody has started starts with its first use."""
         pool = self._pool
-        if not self.active and not pool.inventory.closed:
-            pool.inventory.inline = pool.inline
+        inventory = pool.inventory
+        if inventory.closed:
+            return
+        if not self.active:
+            inventory.inline = pool.inline
+            if self.replaced:
+                return
+            inventory.retired = False
             self.active = True
+            self._journal.started()
             self.wake()
             if not pool.inline:
                 self.fill()
+        else:
+            # whoever began may have been interrupted
+            self.wake(pool.settings.check_interval)
 
     def stop(self) -> None:
+        if self.active:
+            self._journal.stopped()
         self.active = False
         if self._alarm is not None:
             self._alarm.cancel()
@@ -82,13 +114,20 @@ class Upkeep:
         """Look again in ``delay`` seconds, if not sooner."""
         if not self.active:
             return
-        due_at = self._pool.runtime.clock() + delay
-        if due_at < self._due_at:
-            self._due_at = due_at
-            if self._alarm is not None:
-                self._alarm.cancel()
-            look = call_weakly(weakref.WeakMethod(self._look))
-            self._alarm = self._pool.runtime.call_later(delay, look)
+        now = self._pool.runtime.clock()
+        if now + delay < self._due_at:
+            before = self._alarm
+            self._due_at = now + delay
+            self._alarm = self._look_in(delay)
+            # not earlier: who is interrupted in between leaves one of the two
+            if before is not None:
+                before.cancel()
+        elif self._due_at < now - _OVERDUE:
+            self._look_in(0.0)
+
+    def _look_in(self, delay: float) -> Alarm:
+        look = call_weakly(weakref.WeakMethod(self._look))
+        return self._pool.runtime.call_later(delay, look)
 
     def _look(self) -> None:
         """Look and decide; whatever takes time is done elsewhere."""
@@ -103,7 +142,9 @@ class Upkeep:
         if math.inf > late > pool.settings.check_interval + _LATE:
             pool.logger.info("upkeep was stopped for %.0f s", late)
             self.suspect_all()
-        pool.inventory.look()
+        pool.trace()
+        pool.inventory.mend()
+        self._lookout.look_for_leaks()
         if self._under_way(now):
             self._again = True
             return
@@ -180,25 +221,32 @@ class Upkeep:
     def _reclaim(self, now: float) -> None:
         """Find what was lost to an exception between any two bytecodes.
 
-        A connection that is neither idle nor with upkeep, and whose checkout
-        nobody holds, is lost if the next look finds it the same.
+        A connection that is neither idle nor in anybody's hands is lost if
+        it stays so.
         """
         pool = self._pool
         inventory = pool.inventory
-        resting = {*self._pool.inventory.resting(), *inventory.tending.copy()}
+        resting = set(inventory.resting())
         for record in inventory.members.copy():
-            held = record.fairy_ref() if record.fairy_ref else None
-            handed = record.handed() if record.handed else None
-            if record in resting or held is not None or handed is not None:
+            # read once: a collection in here may give it back
+            holder = record.fairy_ref
+            user = holder() if holder is not None else None
+            hand = record.handed() if record.handed else None
+            held = user is not None or (hand and hand.holds(record))
+            if record in resting or held:
                 record.doubted = -1
-            elif record.doubted != record.uses:
-                record.doubted = record.uses
-                self.wake(1.0)
-            else:
+            elif (
+                record.doubted != record.uses
+                or record.doubted_at < record.idle_since
+            ):
+                record.doubted, record.doubted_at = record.uses, now
+                self.wake(_DOUBT)
+            elif now < record.doubted_at + _DOUBT:
+                self.wake(record.doubted_at + _DOUBT - now)
+            elif holder is None or now >= record.doubted_at + _LONGEST_RESET:
                 log.warning("found a connection that was lost; closing it")
                 pool.count("reclaimed")
                 record.doubted = -1
-                inventory.tending.add(record)
                 self.dismiss(record, "unhealthy")
 
     # -- do ----------------------------------------------------------------
@@ -259,11 +307,12 @@ class Upkeep:
 
     def _close(self, record: Record, reason: str) -> bool:
         pool = self._pool
-        if not pool.may_touch(record) or not pool.inventory.claim(record):
+        grip = pool.may_touch(record) and pool.inventory.claim(record)
+        if not grip:
             return False
         if reason == "unhealthy":
             pool.count("connections_lost")
-        self._liveness.close(record, reason)
+        self._liveness.close(record, grip, reason)
         self.wake()
         return True
 
@@ -273,10 +322,10 @@ class Upkeep:
         :return: None: a caller has it.
         """
         inventory = self._pool.inventory
-        # before it is taken, and until it is back, or a caller who finds
-        # nothing idle in between would have another opened
-        inventory.asked[record] = self._pool.runtime.clock()
         try:
+            # before it is taken, and until it is back, or a caller who finds
+            # nothing idle in between would have another opened
+            inventory.asked[record] = self._pool.runtime.clock()
             return self._take_and_ping(record)
         finally:
             inventory.asked.pop(record, None)
@@ -288,14 +337,15 @@ class Upkeep:
         if self._silent > 1 or self._outage:
             self._replace_suspect(record)
             return None
-        if not pool.may_touch(record) or not pool.inventory.claim(record):
+        grip = pool.may_touch(record) and pool.inventory.claim(record)
+        if not grip:
             return None
         try:
             answer = self._liveness.ping(
-                record, pool.settings.ping_timeout, idle=True
+                record, grip, pool.settings.ping_timeout, idle=True
             )
         except BaseException:  # interrupted: its stream may be out of step
-            self._liveness.close(record, "unhealthy")
+            self._liveness.close(record, grip, "unhealthy")
             raise
         if answer is Answer.ALIVE:
             if record.going is None:
@@ -305,7 +355,7 @@ class Upkeep:
             return True
         self._silent += answer is Answer.SILENT
         pool.count("connections_lost")
-        self._liveness.close(record, "unhealthy")
+        self._liveness.close(record, grip, "unhealthy")
         self.wake()
         return False
 
@@ -342,8 +392,9 @@ class Upkeep:
         if opened is not None:
             # keep_alive counts on from its predecessor's last use
             opened.idle_since = record.idle_since
-        if inventory.claim(record):
-            self._liveness.close(record, reason)
+        grip = inventory.claim(record)
+        if grip:
+            self._liveness.close(record, grip, reason)
             if opened is None:
                 self._open(Purpose.SUCCESSOR)
         else:
@@ -367,7 +418,8 @@ class Upkeep:
 
         :param reason: as the ``retire`` event tells it.
         """
-        job = partial(self._close_and_replace, record, reason)
+        grip = self._pool.inventory.tend(record)
+        job = partial(self._close_and_replace, record, reason, grip)
         if not self._pool.inline:
             try:
                 return self._pool.runtime.spawn(job)
@@ -375,11 +427,13 @@ class Upkeep:
                 pass  # no threads at interpreter exit
         job()
 
-    def _close_and_replace(self, record: Record, reason: str) -> None:
+    def _close_and_replace(
+        self, record: Record, reason: str, grip: Grip
+    ) -> None:
         replaced = reason in ("lifetime", "drain") and not record.succeeded
         if replaced:
             record.succeeded = self._replace()
-        self._liveness.close(record, reason)
+        self._liveness.close(record, grip, reason)
         if replaced and not record.succeeded:
             # there was no room for both
             self._replace()
@@ -391,13 +445,23 @@ class Upkeep:
 
     def dismiss_all(self, reason: str) -> None:
         """Close what is idle, and have the rest closed as it comes home."""
-        inventory = self._pool.inventory
-        for grant in inventory.opening.copy():
+        for grant in self._pool.inventory.grants:
             grant.unwanted = True
-        for record in inventory.members.copy():
+        self._mark_all(reason)
+        self._close_idle(reason)
+
+    def _mark_all(self, reason: str) -> None:
+        for record in self._pool.inventory.members.copy():
             record.going = reason
             record.judge()
-        self._close_idle(reason)
+
+    def retire(self) -> None:
+        """Keep nothing from now on: the engine has another pool."""
+        inventory = self._pool.inventory
+        self.replaced = True
+        self.stop()
+        inventory.post(inventory.retire)
+        self._mark_all("close")
 
     # -- on request --------------------------------------------------------
 
@@ -466,10 +530,10 @@ class Upkeep:
 
         # as a pass, or another would take the dead ones out of its hands
         began = self._pool.runtime.clock()
-        if self._pass_began is None:
-            self._pass_began = began
-        self._silent = 0
         try:
+            if self._pass_began is None:
+                self._pass_began = began
+            self._silent = 0
             self._do([partial(check, each) for each in inventory.resting()])
             replaced = results.count(False)
             successor = partial(self._open, Purpose.SUCCESSOR, before)
@@ -492,8 +556,9 @@ class Upkeep:
         pool = self._pool
         jobs: list[Callable[[], object]] = []
         for record in self._pool.inventory.resting():
-            if pool.inventory.seize(record):
-                close = partial(self._liveness.close, record, reason)
+            grip = pool.inventory.seize(record)
+            if grip:
+                close = partial(self._liveness.close, record, grip, reason)
                 jobs.append(partial(self._guarded, close))
         # connections may be bound to the caller's thread
         side_by_side(pool.runtime, jobs, 1 if pool.inline else len(jobs))

@@ -246,9 +246,7 @@ def test_connect_failed_counts_attempts_until_one_succeeds(
 def test_checkout_timeout_fires_before_the_caller_hears_of_it(
     database: Database, side: Side
 ) -> None:
-    engine = side.pinging_engine(
-        database, max_size=2, pool_timeout=0.05, max_waiting=0
-    )
+    engine = side.pinging_engine(database, max_size=2, max_waiting=0)
     pool = side.start(engine)
     heard: list[Any] = []
     event.listen(engine, "checkout_timeout", lambda *e: heard.append(e))

@@ -77,6 +77,16 @@ def test_while_connects_fail_upkeep_comes_back_at_its_time() -> None:
     assert todo.look_in == 2
 
 
+def test_what_callers_were_in_the_way_of_is_looked_at_again_soon() -> None:
+    settings = Settings(min_size=2, check_interval=60)
+    opening = plan(Snapshot([], opening=2), NOW, settings)
+    suspect = Snapshot([seen(suspect=True)] * 2, waiting=True)
+    waiting = plan(suspect, NOW, settings)
+    for todo in (opening, waiting):
+        assert not todo
+        assert todo.look_in == 1.0
+
+
 def test_old_connections_are_replaced_idle_or_in_use() -> None:
     old = seen(left=-1)
     busy: Any = SimpleNamespace()

@@ -9,9 +9,11 @@ import warnings
 
 import pytest
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.event.attr import _CompoundListener
 from sqlalchemy.pool import Pool
 from sqlalchemy.pool.base import _ConnectionFairy
 from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.util.langhelpers import only_once
 
 from sqla_smartpool import _sqlalchemy
 from sqla_smartpool import SmartPool
@@ -46,6 +48,21 @@ def test_fields_are_where_they_were() -> None:
     record = {"fairy_ref", "fresh", "dbapi_connection", "starttime"}
     assert record <= set(_ConnectionRecord.__slots__)
     assert "dbapi_connection" in _ConnectionFairy.__slots__
+
+
+def test_the_first_connect_is_remembered_as_it_was() -> None:
+    fields = {"_exec_once_mutex", "_exec_w_sync_once"}
+    assert fields <= set(_CompoundListener.__slots__)
+    calls: list[int] = []
+    once: Any = only_once(calls.append, retry_on_exception=True)
+    assert once.__qualname__ == "only_once.<locals>.go"
+    nonlocals = inspect.getclosurevars(once).nonlocals
+    assert (nonlocals["retry_on_exception"], nonlocals["once"]) == (
+        True,
+        [nonlocals["fn"]],
+    )
+    once(1)
+    assert (calls, nonlocals["once"]) == ([1], [])
 
 
 def test_every_option_of_pools_constructor_is_known_to_ours() -> None:

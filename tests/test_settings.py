@@ -158,6 +158,8 @@ def test_recreate_hands_on_every_argument() -> None:
         "max_connecting": 12,
         "reconnect_timeout": 13,
         "max_waiting": 14,
+        "leak_after": 15,
+        "trace_checkouts": True,
     }
     neither = {"pool_size", "max_overflow"}
     assert set(given) == set(Settings.__dataclass_fields__) - neither

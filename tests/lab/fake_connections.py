@@ -85,10 +85,16 @@ class Fake:
         self.torn = False
         #: who has checked it out; None: nobody has
         self.owner: Optional[Callable[[], Any]] = None
-        self._under_way: dict[int, str] = {}
+        self._under_way: dict[int, tuple[str, Any]] = {}
 
     def __repr__(self) -> str:
         return f"<fake connection {self.number}>"
+
+    @property
+    def under_way(self) -> str:
+        """The step that is being done; "": none is."""
+        step = self._under_way.get(0)
+        return step[0] if step else ""
 
     def kill(self) -> None:
         """Let it die at the other end."""
@@ -97,15 +103,15 @@ class Fake:
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
         """Enter a step into the books."""
-        me, closes = f"{name} by {who()!r}", name in ("close", "abort")
+        me, closes = (name, who()), name in ("close", "abort")
         self.database.calls.append((name, self.number))
         other = self._under_way.setdefault(0, me)
         if other is not me and name != "abort":
-            self.mistake(f"{me} during {other}")
+            self.mistake("%s by %r during %s by %r" % (*me, *other))
         if not self.is_open:
-            self.mistake(f"{me} after its close")
+            self.mistake("%s by %r after its close" % me)
         if self.torn and not closes:
-            self.mistake(f"{me} after a step that was interrupted")
+            self.mistake("%s by %r after an interrupted step" % me)
         try:
             yield
             if not closes and not self.alive:
@@ -184,15 +190,21 @@ class FakeWithSocket(Fake):
         super().kill()
         self._peer.close()
 
+    @property
+    def was_cut(self) -> bool:
+        """The socket was shut down."""
+        try:
+            return not self._usock.recv(
+                1, socket.MSG_PEEK | socket.MSG_DONTWAIT
+            )
+        except BlockingIOError:
+            return False
+
     def feel(self) -> None:
         """Notice that the socket was shut down."""
-        try:
-            if self._usock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                return
-        except BlockingIOError:
-            return
-        self.alive = False
-        raise Disconnected(f"{self!r} was cut")
+        if self.was_cut:
+            self.alive = False
+            raise Disconnected(f"{self!r} was cut")
 
     def _closed(self) -> None:
         super()._closed()

@@ -238,6 +238,7 @@ class FakeDatabase:
         """Make a watched engine, or asynchronous engine, with our pool."""
         options.setdefault("poolclass", self.pool_class)
         options.setdefault("connect_args", self.connect_args)
+        options.setdefault("_initialize", False)  # there is nothing to ask
         if not self.asynchronous:
             engine: Any = create_engine(self.url, **options)
             self.watch(engine)

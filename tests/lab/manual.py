@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import Context
 import heapq
 import itertools
+import threading
 from typing import Callable
 from typing import Optional
 
@@ -50,6 +51,9 @@ class ManualRuntime:
 
     def chance(self) -> float:
         return self.luck
+
+    def who(self) -> int:
+        return threading.get_ident()
 
     def signal(self) -> ManualSignal:
         return ManualSignal(self)

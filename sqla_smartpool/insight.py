@@ -1,0 +1,86 @@
+"""What the pool knows of itself, for those who ask."""
+
+from __future__ import annotations
+
+import weakref
+
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from .diagnosis import Diagnosis
+from .face import QueuePoolFace
+from .holders import ConnectionInfo
+from .holders import connections
+from .holders import Holder
+from .journal import Journal
+from .lookout import FIRST_LOOK
+from .lookout import Lookout
+from .record import Record
+from .runtime import call_weakly
+from .stats import PoolStats
+from .watched import WatchedPool
+from .whereabouts import here
+
+
+class Insight(QueuePoolFace):
+    """Statistics, who holds what, and why somebody waits."""
+
+    def _open_eyes(self) -> None:
+        self.journal = Journal(self)
+        self.lookout = Lookout(WatchedPool(self))
+        self._watches_waits = False
+
+    def holders(self) -> list[Holder]:
+        """Tell who has connections, and where they stand; longest first."""
+        return self.lookout.holders()
+
+    def connections(self) -> list[ConnectionInfo]:
+        """Tell of every connection, the oldest first."""
+        return connections(self.inventory, self.runtime.clock())
+
+    def diagnosis(self) -> Diagnosis:
+        """Tell what keeps callers waiting; up to a second old."""
+        return self.lookout.diagnosis()
+
+    def stats(self) -> PoolStats:
+        """Return the state of the pool, and what it has done so far."""
+        return self.inventory.stats()
+
+    # -- what is noted of checkouts, if asked for ---------------------------
+
+    def _do_get_traced(self) -> ConnectionPoolEntry:
+        """Check out, and note the place; in ``_do_get``'s place, if asked."""
+        clock = self.runtime.clock
+        since = clock()
+        record = type(self)._do_get(self)
+        assert isinstance(record, Record)
+        if self.settings.traces:
+            record.taken = here()
+        self.journal.checked_out(record, clock() - since)
+        return record
+
+    def trace(self) -> None:
+        """Begin or end to trace checkouts: whatever is not asked for is not
+        even looked at."""
+        if self.settings.traces or self.journal.tells_of_checkouts:
+            self._do_get = self._do_get_traced  # type: ignore[method-assign]
+        else:
+            self.__dict__.pop("_do_get", None)
+
+    # -- long waits ----------------------------------------------------------
+
+    def watch_waits(self) -> None:
+        """A caller begins to wait; have it looked at if that takes long."""
+        if not self._watches_waits:
+            self._watches_waits = True
+            self._look_at_waits_in(FIRST_LOOK)
+
+    def _look_at_waits_in(self, seconds: float) -> None:
+        method = weakref.WeakMethod(self._look_at_waits)
+        self.runtime.call_later(seconds, call_weakly(method))
+
+    def _look_at_waits(self) -> None:
+        self._watches_waits = False
+        again_in = self.lookout.look_at_waits()
+        if again_in is not None:
+            self._watches_waits = True
+            self._look_at_waits_in(again_in)

@@ -1,0 +1,234 @@
+"""Where a thread or a task stands, and who waits for whom.
+
+What a checkout notes is no more than the identity of its caller: the ident
+of a thread, or a weak reference to a task.  All else is looked up here, when
+somebody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+import gc
+import linecache
+import sys
+import threading
+from types import FrameType
+from typing import Any
+from typing import Iterable
+from typing import Iterator
+from typing import NamedTuple
+from typing import Optional
+from typing import Union
+import weakref
+
+from greenlet import getcurrent
+from greenlet import greenlet
+
+#: a thread by its ident, a task by a weak reference to it, or unknown
+Who = Union[int, "weakref.ref[asyncio.Task[Any]]", None]
+
+#: frames of these say nothing of the place in the application
+_LEFT_OUT = {
+    "asyncio",
+    "concurrent",
+    "greenlet",
+    "sqla_smartpool",
+    "sqlalchemy",
+    "threading",
+}
+#: what SQLAlchemy calls to have the database do something
+_IN_DATABASE = ("do_execute", "do_commit", "do_rollback", "do_ping")
+#: the innermost lines that are told of a place
+_LINES = 8
+
+
+class Place(NamedTuple):
+    """Where somebody stands."""
+
+    #: of the thread or task
+    name: str
+    #: ``file:line in function: code``, the innermost last; empty: it has
+    #: ended, or is out of sight
+    lines: tuple[str, ...]
+    #: it waits for the database at this moment
+    in_database: bool
+
+
+def current_task() -> Who:
+    """Return who runs, for a pool on an event loop."""
+    task = asyncio.current_task()
+    return None if task is None else weakref.ref(task)
+
+
+def here() -> tuple[str, ...]:
+    """Return the lines that lead to the caller."""
+    return _lines(_stack_here())
+
+
+def place_of(who: Who) -> Place:
+    """Look up where a thread or a task stands now."""
+    frames: Iterable[FrameType] = ()
+    if isinstance(who, int):
+        name = _name_of_thread(who)
+        frames = frames_of_thread(who)
+    else:
+        task = who() if who is not None else None
+        name = "unknown" if task is None else task.get_name()
+        if task is not None and not task.done():
+            frames = frames_of_task(task)
+    frames = list(frames)
+    busy = any(frame.f_code.co_name in _IN_DATABASE for frame in frames)
+    return Place(name, _lines(frames), busy)
+
+
+def waits_for(who: Who) -> Iterator[Who]:
+    """Yield who waits for somebody to come to an end: tasks that await a
+    task, directly or through ``gather``, a task group and the like; first
+    that one itself."""
+    yield who
+    task = who() if isinstance(who, weakref.ref) else None
+    seen: set[int] = set()
+    if task is not None:
+        for waiting in _awaiting(task, seen):
+            yield weakref.ref(waiting)
+
+
+# -- names and frames ----------------------------------------------------
+
+
+def _name_of_thread(ident: int) -> str:
+    for thread in threading.enumerate():
+        if thread.ident == ident:
+            return thread.name
+    return f"thread {ident}, which has ended"
+
+
+def frames_of_thread(ident: int) -> Iterator[FrameType]:
+    """The innermost first."""
+    frame = sys._current_frames().get(ident)
+    if frame is None:
+        # under gevent the ident is that of a greenlet
+        for item in gc.get_objects():
+            if id(item) == ident and isinstance(item, greenlet):
+                frame = item.gr_frame
+    return _outwards(frame)
+
+
+def _outwards(frame: Optional[FrameType]) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def frames_of_task(task: asyncio.Task[Any]) -> list[FrameType]:
+    """The innermost first, also through SQLAlchemy's greenlets."""
+    frames: list[FrameType] = []
+    awaitable: Any = task.get_coro()
+    while awaitable is not None:
+        kind = next(
+            (
+                k
+                for k in ("cr", "gi", "ag")
+                if hasattr(awaitable, k + "_frame")
+            ),
+            None,
+        )
+        if kind is None:
+            break
+        if getattr(awaitable, kind + "_running"):
+            return [*_running(getattr(awaitable, kind + "_frame")), *frames]
+        frame = getattr(awaitable, kind + "_frame")
+        if frame is None:
+            break
+        frames.insert(0, frame)
+        if frame.f_code.co_name == "greenlet_spawn":
+            spawned = frame.f_locals.get("context")
+            if isinstance(spawned, greenlet):
+                frames[:0] = _outwards(spawned.gr_frame)
+        follow = "gi_yieldfrom" if kind == "gi" else kind + "_await"
+        awaitable = getattr(awaitable, follow)
+    return frames
+
+
+def _running(root: FrameType) -> list[FrameType]:
+    """The frames in which a task runs at this moment."""
+    here = list(_stack_here())
+    return here if root in here else [root]
+
+
+def _stack_here() -> Iterator[FrameType]:
+    """The frames of the thread or task that calls, the innermost first."""
+    for frame in _outwards_through_greenlets():
+        if frame.f_globals.get("__name__") == "asyncio.events":
+            return  # what is outside of it is the loop's
+        yield frame
+
+
+def _outwards_through_greenlets() -> Iterator[FrameType]:
+    yield from _outwards(sys._getframe(1))
+    outer = getcurrent().parent
+    while outer is not None:
+        yield from _outwards(outer.gr_frame)
+        outer = outer.parent
+
+
+def _lines(frames: Iterable[FrameType]) -> tuple[str, ...]:
+    found: list[str] = []
+    for frame in frames:
+        module = frame.f_globals.get("__name__") or ""
+        if module.partition(".")[0] in _LEFT_OUT:
+            continue
+        code = frame.f_code
+        line = f"{code.co_filename}:{frame.f_lineno} in {code.co_name}"
+        text = linecache.getline(code.co_filename, frame.f_lineno).strip()
+        found.append(f"{line}: {text}" if text else line)
+        if len(found) == _LINES:
+            break
+    return tuple(reversed(found))
+
+
+# -- who awaits whom -----------------------------------------------------
+
+
+def _awaiting(
+    future: asyncio.Future[Any], seen: set[int]
+) -> Iterator[asyncio.Task[Any]]:
+    """Yield the tasks that go on when a future is done.
+
+    asyncio keeps no list of them before Python 3.14.  But whoever waits has
+    left a callback, from which its task can be reached.
+    """
+    if id(future) in seen:
+        return
+    seen.add(id(future))
+    for item in getattr(future, "_callbacks", None) or ():
+        callback = item[0] if isinstance(item, tuple) else item
+        for other in _behind(callback):
+            if isinstance(other, asyncio.Task) and id(other) not in seen:
+                yield other
+            yield from _awaiting(other, seen)
+
+
+def _behind(callback: Any) -> Iterator[asyncio.Future[Any]]:
+    """The futures and tasks that a callback would go on with."""
+    near: list[Any] = []
+    if isinstance(callback, partial):  # wait_for()
+        near.extend(callback.args)
+    near.append(getattr(callback, "__self__", None))
+    # gather(), wait() and shield() have functions inside functions
+    for cell in getattr(callback, "__closure__", None) or ():
+        try:
+            near.append(cell.cell_contents)
+        except ValueError:  # empty
+            continue
+    for other in near:
+        # a task group has a task that waits in it; anyio's knows it as host
+        scope = getattr(other, "cancel_scope", None)
+        for known in (
+            other,
+            getattr(other, "_parent_task", None),
+            getattr(scope, "_host_task", None),
+        ):
+            if isinstance(known, asyncio.Future):
+                yield known

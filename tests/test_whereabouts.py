@@ -1,0 +1,156 @@
+"""Where threads and tasks stand, and who awaits whom."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from typing import Any
+from typing import Awaitable
+from typing import Callable
+import weakref
+
+import anyio
+import pytest
+
+from sqla_smartpool._sqlalchemy import await_
+from sqla_smartpool._sqlalchemy import greenlet_spawn
+from sqla_smartpool.whereabouts import current_task
+from sqla_smartpool.whereabouts import here
+from sqla_smartpool.whereabouts import place_of
+from sqla_smartpool.whereabouts import waits_for
+
+
+async def child(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def by_await(event: asyncio.Event) -> None:
+    await asyncio.create_task(child(event), name="child")
+
+
+async def by_gather(event: asyncio.Event) -> None:
+    await asyncio.gather(asyncio.create_task(child(event), name="child"))
+
+
+async def by_gather_twice(event: asyncio.Event) -> None:
+    await asyncio.gather(by_gather(event))
+
+
+async def by_wait(event: asyncio.Event) -> None:
+    await asyncio.wait([asyncio.create_task(child(event), name="child")])
+
+
+async def by_wait_for(event: asyncio.Event) -> None:
+    await asyncio.wait_for(asyncio.create_task(child(event), name="child"), 99)
+
+
+async def by_shield(event: asyncio.Event) -> None:
+    await asyncio.shield(asyncio.create_task(child(event), name="child"))
+
+
+async def by_group(event: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:  # new in Python 3.11
+        group.create_task(child(event), name="child")
+
+
+async def by_anyio(event: asyncio.Event) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(child, event, name="child")
+
+
+WAYS = [by_await, by_gather, by_gather_twice, by_wait, by_wait_for, by_shield]
+WAYS += [by_anyio] + [by_group] * (sys.version_info >= (3, 11))
+
+
+def task_named(name: str) -> Any:
+    (found,) = (t for t in asyncio.all_tasks() if t.get_name() == name)
+    return weakref.ref(found)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_awaits_a_task_is_found(
+    way: Callable[[asyncio.Event], Awaitable[None]],
+) -> None:
+    async def main() -> None:
+        event = asyncio.Event()
+        parent: Any = asyncio.ensure_future(way(event))
+        parent.set_name("parent")
+        stranger = asyncio.create_task(child(event), name="stranger")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        found: list[Any] = list(waits_for(task_named("child")))
+        names = [who().get_name() for who in found]
+        assert names[0] == "child"
+        assert names.count("parent") == 1
+        assert not {"stranger"} & set(names)
+        event.set()
+        await asyncio.gather(parent, stranger)
+
+    asyncio.run(main())
+
+
+def test_a_task_is_followed_through_a_greenlet() -> None:
+    async def main() -> None:
+        event = asyncio.Event()
+
+        def looks_synchronous() -> None:
+            await_(child(event))
+
+        async def outer() -> None:
+            await greenlet_spawn(looks_synchronous)
+
+        task = asyncio.create_task(outer(), name="outer")
+        await asyncio.sleep(0)
+        place = place_of(weakref.ref(task))
+        assert place.name == "outer"
+        functions = [line.split(" in ")[1] for line in place.lines]
+        assert [each.split(":")[0] for each in functions] == [
+            "outer",
+            "looks_synchronous",
+            "child",
+        ]
+        event.set()
+        await task
+
+    asyncio.run(main())
+
+
+def test_the_running_task_finds_itself_also_in_a_greenlet() -> None:
+    def inner() -> tuple[str, ...]:
+        return here()
+
+    async def main() -> tuple[str, ...]:
+        lines: tuple[str, ...] = await greenlet_spawn(inner)
+        assert "in main" in place_of(current_task()).lines[-1]
+        return lines
+
+    lines = asyncio.run(main())
+    assert "in main" in lines[-2] and "in inner" in lines[-1]
+    assert len(lines) == 2, "what is outside of the loop is left out"
+
+
+def test_a_thread_is_found_where_it_stands() -> None:
+    go, there = threading.Event(), threading.Event()
+
+    def stand_here() -> None:
+        there.set()
+        go.wait()
+
+    thread = threading.Thread(target=stand_here, name="standing")
+    thread.start()
+    there.wait()
+    try:
+        place = place_of(thread.ident)
+        assert place.name == "standing"
+        assert "in stand_here" in place.lines[-1]
+        assert not place.in_database
+    finally:
+        go.set()
+        thread.join()
+    ended = place_of(thread.ident)
+    assert ended.lines == () and "ended" in ended.name
+
+
+def test_who_is_unknown_is_said_to_be() -> None:
+    assert place_of(None) == ("unknown", (), False)
