@@ -72,18 +72,6 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
             self.enter_loop()
         return super()._do_get()
 
-    def _close_connection(
-        self, connection: DBAPIConnection, *, terminate: bool = False
-    ) -> None:
-        close = super()._close_connection
-        if self.inventory.busy and _get_running_loop() is self.runtime.loop:
-            # a collection in the middle of a change to the books: nothing
-            # may be awaited here
-            job = functools.partial(close, connection, terminate=terminate)
-            self.runtime.spawn(job)
-        else:
-            close(connection, terminate=terminate)
-
     def enter_loop(self) -> None:
         """Serve the running event loop from now on.
 
@@ -111,11 +99,18 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
     def _close_connection(
         self, connection: DBAPIConnection, *, terminate: bool = False
     ) -> None:
-        if self.runtime.closed and _get_running_loop() is None:
+        close = super()._close_connection
+        loop = _get_running_loop()
+        if self.runtime.closed and loop is None:
             # dropped after its loop's end
             end(self._dialect, connection)
+        elif self.inventory.busy and loop is self.runtime.loop:
+            # a collection in the middle of a change to the books: nothing
+            # may be awaited here
+            job = functools.partial(close, connection, terminate=terminate)
+            self.runtime.spawn(job)
         else:
-            super()._close_connection(connection, terminate=terminate)
+            close(connection, terminate=terminate)
 
     def dispose(self) -> None:
         """As :meth:`.SmartPool.dispose`; without a running event loop, no

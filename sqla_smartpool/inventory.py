@@ -43,13 +43,13 @@ from .histogram import bucket_of
 from .histogram import Histogram
 from .histogram import summed
 from .key import Key
+from .record import Grip
 from .record import Record
 from .runtime import Runtime
 from .runtime import Signal
 from .settings import Settings
 from .stats import PoolStats
 from .tickets import Grant
-from .tickets import Grip
 from .tickets import Outcome
 from .tickets import Purpose
 from .tickets import Refusal
@@ -140,8 +140,8 @@ class Inventory:
         self.arrived_at = -math.inf
         self.closed = False
         self.paused = False
-        #: the engine has another pool by now: callers who are late are
-        #: served, and nothing is kept
+        #: it was disposed: callers who waited, or are late, are served, and
+        #: nothing is kept for others
         self.retired = False
         #: takes an idle connection, or raises IndexError
         self.take: Callable[[], Record] = self.idle.pop
@@ -460,7 +460,7 @@ class Inventory:
                 self.aside.append(record)
 
     def retire(self) -> None:
-        """The engine has put another pool in the place of this one."""
+        """Keep nothing from now on."""
         self.retired = True
 
     def watch(self, signal: Signal, condition: Callable[[], bool]) -> None:

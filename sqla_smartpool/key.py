@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 
-from .tickets import Grip
+from .record import Grip
 
 
 class Key:

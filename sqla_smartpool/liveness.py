@@ -12,12 +12,12 @@ from typing import Optional
 
 from .core import PoolCore
 from .journal import Journal
+from .record import Grip
 from .record import Record
 from .runtime import Alarm
 from .runtime import Runtime
 from .sockets import Held
 from .sockets import Line
-from .tickets import Grip
 
 log = logging.getLogger("sqla_smartpool.liveness")
 

@@ -329,8 +329,9 @@ class SmartPool(Insight):
         ``engine.dispose()`` puts a new pool in this one's place.  This one,
         if used again, simply starts anew.
         """
-        self._disposed = True
         self.upkeep.stop()
+        self._disposed = True
+        self.inventory.retired = True
         self.upkeep.dismiss_all("close")
         self.logger.info("Pool disposed. %s", self.status())
 
@@ -436,7 +437,7 @@ class SmartPool(Insight):
         self._set_up(self.settings)
 
     def _open_again(self) -> None:
-        self.inventory.retired = False
+        self.upkeep.replaced = self.inventory.retired = False
         if self.inventory.closed:
             self.inventory.post(self.inventory.open_gates)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from functools import partial
 import math
 from typing import Any
 from typing import Callable
@@ -57,6 +59,31 @@ class Owner(Protocol):
     def checks_by_event(self) -> bool: ...
 
 
+class Grip:
+    """Somebody's hold of something, for as long as this object lives.
+
+    An exception between any two instructions may tear them away before they
+    can let go.  Then this goes with them, which a weak reference tells.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    def holds(self, record: Record) -> bool:
+        return True
+
+
+class _Undoings(deque[Callable[[DBAPIConnection], None]]):
+    """What a return has to undo of its user's options, such as an isolation
+    level; SQLAlchemy takes them out one by one."""
+
+    __slots__ = ("record",)
+
+    record: Record
+
+    def pop(self) -> Callable[[DBAPIConnection], None]:  # type: ignore
+        return partial(self.record.undo, super().pop())
+
+
 class Record(_ConnectionRecord):
     """SQLAlchemy's connection record with the pool's own fields.
 
@@ -87,6 +114,7 @@ class Record(_ConnectionRecord):
         "peek",
         "blind",
         "doubted",
+        "doubted_at",
     )
 
     def __init__(self, pool: Owner) -> None:
@@ -113,6 +141,7 @@ class Record(_ConnectionRecord):
         self.handed: Optional[weakref.ref[Any]] = None
         #: the checkout that upkeep found nobody to hold, by ``uses``
         self.doubted = -1
+        self.doubted_at = 0.0
         #: tells in about a microsecond whether it can be handed out; None:
         #: there is nothing to look at
         self.peek: Optional[Callable[[], bool]] = None
@@ -123,6 +152,8 @@ class Record(_ConnectionRecord):
         self.suspect_at = -math.inf
         self.trusted_until = -math.inf
         super().__init__(cast(Pool, pool), connect=False)
+        self.finalize_callback = undoings = _Undoings()
+        undoings.record = self
 
     def get_connection(self) -> DBAPIConnection:
         """Return the connection, opening one if there is none.
@@ -253,6 +284,29 @@ class Record(_ConnectionRecord):
         heir = Record(self.pool)
         heir.__dict__["record_info"] = self.record_info
         return heir
+
+    def undo(
+        self, undo: Callable[[DBAPIConnection], None], connection: Any
+    ) -> None:
+        """Undo an option of its user, who holds it no more.
+
+        That may take time; and if it fails, SQLAlchemy would lose the record,
+        as it takes it for returned already.
+        """
+        grip = Grip()
+        self.handed = weakref.ref(grip)
+        pool = cast(Pool, self.pool)
+        try:
+            undo(connection)
+        except BaseException as error:
+            self.finalize_callback.clear()
+            self.invalidate(error, soft=True)
+            if not isinstance(error, Exception):
+                pool._return_conn(self)
+                raise
+            pool.logger.error(
+                "Exception during reset or similar", exc_info=True
+            )
 
     def forget(self) -> None:
         """Have nothing more to do with the connection, nor its user: as if

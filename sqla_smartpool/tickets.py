@@ -20,19 +20,6 @@ class Refusal(enum.Enum):
     CLOSED = "closed"
 
 
-class Grip:
-    """Somebody's hold of something, for as long as this object lives.
-
-    An exception between any two instructions may tear them away before they
-    can let go.  Then this goes with them, which a weak reference tells.
-    """
-
-    __slots__ = ("__weakref__",)
-
-    def holds(self, record: Record) -> bool:
-        return True
-
-
 class Purpose(enum.Enum):
     """What upkeep opens a connection for."""
 

@@ -25,12 +25,12 @@ from .plan import Plan
 from .plan import plan
 from .plan import Seen
 from .plan import Snapshot
+from .record import Grip
 from .record import Record
 from .runtime import Alarm
 from .runtime import call_weakly
 from .runtime import side_by_side
 from .stats import CheckResult
-from .tickets import Grip
 from .tickets import Purpose
 
 log = logging.getLogger("sqla_smartpool.upkeep")
@@ -43,6 +43,11 @@ _LATE = 5.0
 _OVERDUE = 1.0
 #: a pass that takes longer than this is given up for lost, seconds
 _LONGEST_PASS = 120.0
+#: what nobody seems to have may be on its way for so long, seconds
+_DOUBT = 1.0
+#: SQLAlchemy may take so long to reset what was dropped, which nobody seems
+#: to have in the meantime, seconds
+_LONGEST_RESET = 120.0
 
 
 class Upkeep:
@@ -62,6 +67,8 @@ class Upkeep:
         self._connecting = connecting
         self._liveness = liveness
         self.active = False
+        #: the engine has put another pool in the place of this one
+        self.replaced = False
         self._alarm: Optional[Alarm] = None
         self._due_at = math.inf
         #: when the pass that is under way began; None: none is
@@ -83,8 +90,9 @@ class Upkeep:
             return
         if not self.active:
             inventory.inline = pool.inline
-            if inventory.retired:
+            if self.replaced:
                 return
+            inventory.retired = False
             self.active = True
             self._journal.started()
             self.wake()
@@ -222,7 +230,7 @@ class Upkeep:
         """Find what was lost to an exception between any two bytecodes.
 
         A connection that is neither idle nor in anybody's hands is lost if
-        the next look finds it the same.
+        it stays so.
         """
         pool = self._pool
         inventory = pool.inventory
@@ -235,10 +243,15 @@ class Upkeep:
             held = user is not None or (hand and hand.holds(record))
             if record in resting or held:
                 record.doubted = -1
-            elif record.doubted != record.uses:
-                record.doubted = record.uses
-                self.wake(1.0)
-            else:
+            elif (
+                record.doubted != record.uses
+                or record.doubted_at < record.idle_since
+            ):
+                record.doubted, record.doubted_at = record.uses, now
+                self.wake(_DOUBT)
+            elif now < record.doubted_at + _DOUBT:
+                self.wake(record.doubted_at + _DOUBT - now)
+            elif holder is None or now >= record.doubted_at + _LONGEST_RESET:
                 log.warning("found a connection that was lost; closing it")
                 pool.count("reclaimed")
                 record.doubted = -1
@@ -453,6 +466,7 @@ class Upkeep:
     def retire(self) -> None:
         """Keep nothing from now on: the engine has another pool."""
         inventory = self._pool.inventory
+        self.replaced = True
         self.stop()
         inventory.post(inventory.retire)
         self._mark_all("close")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 import shutil
 import signal
+import socket
 from typing import Any
 
 import pymysql  # type: ignore[import-untyped]
@@ -33,13 +34,12 @@ class MariaDB(Server):
         self._before: dict[str, Setting] = {}
 
     def sessions(self, application: str | None = None) -> list[int]:
-        if application is not None:
-            raise ValueError("MariaDB does not know applications by name")
+        # MariaDB does not know applications by name, but databases.
         rows = self.execute(
-            "SELECT id FROM information_schema.processlist"
+            "SELECT id, db FROM information_schema.processlist"
             " WHERE user = 'smart' ORDER BY id"
         )
-        return [row[0] for row in rows]
+        return [id for id, name in rows if application in (None, name)]
 
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         connection = pymysql.connect(
@@ -95,7 +95,7 @@ class MariaDB(Server):
             "GRANT ALL ON *.* TO admin@localhost;\n"
             "CREATE USER IF NOT EXISTS smart IDENTIFIED VIA"
             f" mysql_native_password USING PASSWORD('{self.password}');\n"
-            "GRANT ALL ON test.* TO smart;\n"
+            "GRANT ALL ON `test%`.* TO smart;\n"
         )
         processes.own(setup)
 
@@ -120,6 +120,10 @@ class MariaDB(Server):
         return [self._server, "--no-defaults", *self._small(), *given]
 
     def _ready(self) -> bool:
+        # First without PyMySQL, which leaks the socket of a refused connect.
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(self._socket)):
+                return False
         try:
             self.execute("SELECT 1")
         except (pymysql.Error, OSError):

@@ -214,8 +214,8 @@ class Server(ABC):
     def sessions(self, application: str | None = None) -> list[int]:
         """The sessions of user ``smart`` as the server sees them.
 
-        :param application: only those with this ``application_name``; for
-         PostgreSQL.
+        :param application: only those with this ``application_name``
+         (PostgreSQL), in this database (MariaDB).
         :return: process ids of backends (PostgreSQL), connection ids.
 
         """

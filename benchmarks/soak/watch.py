@@ -1,0 +1,274 @@
+"""Looking on: at the pools, at the logs, and at what the process takes."""
+
+from __future__ import annotations
+
+from array import array
+import gc
+import logging
+import statistics
+import sys
+import threading
+import time
+from typing import Any
+import warnings
+
+import psutil
+
+from sqla_smartpool import PoolStats
+
+from .invariants import Judge
+from .lanes import Lane
+from .lanes import SIZES
+from .load import MARGIN
+from .stage import Stage
+
+#: between two looks, seconds
+_PAUSE = 0.2
+#: no visit lasts longer, whatever happens to the server, seconds
+_LONGEST_VISIT = 40.0
+_GAUGES = ("pool_min", "pool_max", "pool_size", "pool_available")
+_GAUGES += ("pool_in_use", "pool_connecting", "requests_waiting")
+_COLLECTED = "The garbage collector is trying to clean up"
+#: what nothing excuses, in a log or a warning
+_NEVER = (
+    "was destroyed but it is pending",
+    "never retrieved",
+    "never awaited",
+    "unclosed",
+    "that was lost",
+    "upkeep failed",
+    "upkeep of a connection failed",
+    "closing a connection failed",
+    "timed call failed",
+    "a pool's task failed",
+    "has not ended in",
+    "attached to a different loop",
+    "Event loop is closed",
+)
+
+
+class Logs(logging.Handler):
+    """Judges whatever is logged from WARNING on, and whatever is warned of
+    or raised where nobody could catch it."""
+
+    def __init__(self, judge: Judge, lanes: list[Lane]) -> None:
+        super().__init__(logging.WARNING)
+        self._judge = judge
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._saved: Any = None
+
+    def install(self) -> None:
+        self._saved = (
+            warnings.showwarning,
+            sys.unraisablehook,
+            threading.excepthook,
+        )
+        logging.getLogger().addHandler(self)
+        warnings.simplefilter("always")
+        warnings.showwarning = self._warned
+        sys.unraisablehook = self._raised
+        threading.excepthook = self._raised
+
+    def uninstall(self) -> None:
+        logging.getLogger().removeHandler(self)
+        warnings.showwarning, sys.unraisablehook, threading.excepthook = (
+            self._saved
+        )
+        warnings.resetwarnings()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f": {record.exc_info[1]!r}"
+        name = record.name.rpartition(".")[2]
+        self._judge_text(text, name if name in self._lanes else "")
+        if text.startswith(_COLLECTED):
+            self._judge_collected(self._lanes[name])
+
+    def _judge_text(self, text: str, name: str) -> None:
+        """Errors may be logged when a server is hit, and no others."""
+        excused = text.startswith(_COLLECTED)
+        if not any(words in text for words in _NEVER):
+            excused = excused or any(
+                "query" in window.allows
+                for window in self._judge.recent(2.0, name)
+            )
+        self._judge.check("logs", excused, "{} {}", name, text)
+
+    def _judge_collected(self, lane: Lane) -> None:
+        lane.collected += 1
+        self._judge.check(
+            "logs",
+            lane.collected <= lane.dropped,
+            "{}: {} connections were collected, {} had been dropped",
+            lane.name,
+            lane.collected,
+            lane.dropped,
+        )
+
+    def _warned(
+        self, message: Any, category: Any, *args: Any, **kw: Any
+    ) -> None:
+        ours = issubclass(category, (ResourceWarning, RuntimeWarning))
+        if ours and not str(message).startswith(_COLLECTED):
+            self._judge.check("logs", False, "{}", message)
+
+    def _raised(self, unraisable: Any) -> None:
+        self._judge.check(
+            "logs",
+            False,
+            "unraisable: {!r} in {!r}",
+            unraisable.exc_value,
+            getattr(unraisable, "object", None)
+            or getattr(unraisable, "thread", None),
+        )
+
+
+class Resources:
+    """What the process takes, over time."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self.memory = array("d")
+        self.threads = array("i")
+        self.descriptors = array("i")
+
+    def look(self) -> None:
+        self.memory.append(self._process.memory_info().rss / 2**20)
+        self.threads.append(self._process.num_threads())
+        self.descriptors.append(self._process.num_fds())
+
+    def growth(self, samples: Any) -> tuple[float, float, float]:
+        """Medians of an early and of the last fifth, and the maximum."""
+        fifth = max(1, len(samples) // 5)
+        early = samples[fifth : 2 * fifth] or samples
+        last = samples[-fifth:]
+        return (
+            statistics.median(early),
+            statistics.median(last),
+            max(samples),
+        )
+
+
+class Watch:
+    """Looks again and again, in a thread of its own."""
+
+    def __init__(
+        self, stages: list[Stage], judge: Judge, resources: Resources
+    ) -> None:
+        self._stages = stages
+        self._judge = judge
+        self._resources = resources
+        self._before: dict[int, PoolStats] = {}
+        self._too_many: dict[Lane, int] = {}
+        self._reported: set[Any] = set()
+
+    def look(self, turn: int) -> None:
+        """Have one look at everything that can be seen from outside.
+
+        :param turn: the number of the look; what costs is not looked at in
+            each.
+        """
+        for stage in self._stages:
+            for lane in stage.lanes:
+                self._look_at_pool(lane)
+                self._look_for_stuck_visits(lane)
+            if turn % 3 == 0:
+                self._count_sessions(stage)
+        if turn % 5 == 0:
+            gc.collect()
+            self._resources.look()
+
+    def run(self, is_over: Any) -> None:
+        turn = 0
+        while not is_over():
+            turn += 1
+            try:
+                self.look(turn)
+            except Exception as error:  # a look that fails is a finding too
+                self._judge.check("looks succeed", False, "{!r}", error)
+            time.sleep(_PAUSE)
+
+    def _look_at_pool(self, lane: Lane) -> None:
+        pool = lane.pool
+        stats = pool.stats()
+        before = self._before.get(id(pool), PoolStats())
+        self._before[id(pool)] = stats
+        now, then = stats.as_dict(), before.as_dict()
+        check = self._judge.check
+        check(
+            "stats are never negative",
+            min(now.values()) >= 0,
+            "{}: {}",
+            lane.name,
+            stats,
+        )
+        check(
+            "stats add up",
+            all(now[x] >= then[x] for x in now if x not in _GAUGES)
+            and stats.requests_errors >= stats.requests_timeouts
+            and stats.checks_num >= stats.checks_failed
+            and stats.connections_num >= stats.connections_errors,
+            "{}: {} after {}",
+            lane.name,
+            stats,
+            before,
+        )
+        check(
+            "nothing is reclaimed",
+            stats.reclaimed == 0,
+            "{}: {}",
+            lane.name,
+            stats,
+        )
+        check(
+            "no more connections than max_size",
+            lane.books.most <= lane.ceiling,
+            "{} had {} open at a time, of {}",
+            lane.name,
+            lane.books.most,
+            lane.ceiling,
+        )
+
+    def _look_for_stuck_visits(self, lane: Lane) -> None:
+        now = time.monotonic()
+        for visit in lane.visits.copy():
+            lasts = now - visit.begun
+            stuck = lasts > _LONGEST_VISIT or (
+                visit.phase == "checkout" and lasts > visit.timeout + MARGIN
+            )
+            if stuck and visit not in self._reported:
+                self._reported.add(visit)
+                self._judge.check(
+                    "every checkout ends in time",
+                    False,
+                    "{} is in its {} for {:.1f} s",
+                    visit.token,
+                    visit.phase,
+                    lasts,
+                )
+
+    def _count_sessions(self, stage: Stage) -> None:
+        """A client that left a moment ago may still be there, but not in
+        three looks in a row."""
+        if not stage.busy.acquire(False):
+            return
+        try:
+            for lane in stage.lanes:
+                if self._judge.recent(3.0, lane.name):
+                    self._too_many.pop(lane, None)
+                    continue
+                number = lane.sessions()
+                if number <= SIZES["max_size"]:
+                    self._too_many.pop(lane, None)
+                else:
+                    self._too_many[lane] = self._too_many.get(lane, 0) + 1
+                self._judge.check(
+                    "no more sessions than max_size",
+                    self._too_many.get(lane, 0) < 3,
+                    "{} has {}",
+                    lane.name,
+                    number,
+                )
+        finally:
+            stage.busy.release()
