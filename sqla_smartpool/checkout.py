@@ -6,6 +6,7 @@ The checkout that does not is the whole of ``SmartPool._do_get``.
 from __future__ import annotations
 
 from contextvars import copy_context
+import logging
 import math
 from typing import Callable
 from typing import Optional
@@ -23,6 +24,8 @@ from .tickets import Outcome
 from .tickets import Refusal
 from .tickets import Waiter
 from .upkeep import Upkeep
+
+log = logging.getLogger("sqla_smartpool.checkout")
 
 
 class Checkout:
@@ -210,5 +213,8 @@ class Checkout:
             text, stats, error, self._lookout.diagnosis(pool.runtime.who())
         )
         if pool.dispatch.checkout_timeout:
-            pool.dispatch.checkout_timeout(pool, failure)
+            try:
+                pool.dispatch.checkout_timeout(pool, failure)
+            except Exception:  # a listener's mistake is not what happened
+                log.exception("a listener of 'checkout_timeout' failed")
         raise failure from error

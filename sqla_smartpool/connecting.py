@@ -11,6 +11,9 @@ from typing import cast
 from typing import Optional
 import warnings
 
+from sqlalchemy import AdaptedConnection
+from sqlalchemy.exc import InvalidRequestError
+
 from .core import PoolCore
 from .journal import Journal
 from .record import Record
@@ -88,11 +91,28 @@ class Connecting:
                 inventory.empty.append(record)
                 raise
         try:
+            self._refuse_what_is_not_new(record)
             self._warn_of_memory(record)
         except BaseException:  # such as a warning that is made an error
             record.close()
             raise
         return record
+
+    def _refuse_what_is_not_new(self, record: Record) -> None:
+        """A creator may return what has ended, or what it has returned."""
+        if record.is_dead():
+            raise ConnectionError(
+                "the connection had ended as soon as it was opened"
+            )
+        mine = _driver_connection(record)
+        for other in self._pool.inventory.members.copy():
+            if _driver_connection(other) is mine:
+                record.dbapi_connection = None  # it is the other's
+                raise InvalidRequestError(
+                    "the creator has returned a connection that is already in "
+                    "this pool; it must open a new one at each call (for a "
+                    "single one that all share, there is StaticPool)"
+                )
 
     def _fire_connect_failed(self, grant: Grant, error: Exception) -> None:
         pool = self._pool
@@ -175,6 +195,14 @@ class Connecting:
                 "databases",
                 stacklevel=2,
             )
+
+
+def _driver_connection(record: Record) -> object:
+    """The driver's own connection; what wraps it may be made anew."""
+    connection = record.dbapi_connection
+    if isinstance(connection, AdaptedConnection):
+        return connection.driver_connection
+    return connection
 
 
 def _is_in_memory(connection: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from contextvars import copy_context
 import enum
 import logging
 from typing import Any
@@ -147,11 +148,14 @@ class Liveness:
         answered = self._pool.runtime.signal()
 
         def ask() -> None:
-            alive = self._ask(record, idle)
-            # who comes first decides
-            if outcome.setdefault("alive", alive) is not alive:
-                self._end(record, dead=True)
-            answered.set()
+            alive = False
+            try:
+                alive = self._ask(record, idle)
+            finally:  # also when interrupted
+                # who comes first decides
+                if outcome.setdefault("alive", alive) is not alive:
+                    self._end_here(record, dead=True)
+                answered.set()
 
         try:
             self._pool.runtime.spawn(ask)
@@ -178,9 +182,11 @@ class Liveness:
         abandoned = record.going == "abandoned"
         try:
             if record.dbapi_connection is not None:
-                self._fire_retire(record, reason)
-                if not abandoned:
-                    self._end(record, dead=reason == "unhealthy")
+                try:
+                    self._fire_retire(record, reason)
+                finally:  # also when the listener was interrupted
+                    if not abandoned:
+                        self._end(record, dead=reason == "unhealthy")
         finally:
             pool.inventory.tending.discard(record)
             self._journal.closed(record, reason)
@@ -195,6 +201,32 @@ class Liveness:
                 log.exception("a listener of the event 'retire' failed")
 
     def _end(self, record: Record, dead: bool) -> None:
+        if record.line is None and not self._pool.inline:
+            self._end_beside(record, dead)
+        else:
+            self._end_here(record, dead)
+
+    def _end_beside(self, record: Record, dead: bool) -> None:
+        """Close over a socket that is out of reach, and so cannot be bounded.
+
+        If it takes too long, whoever closes it is left with the connection.
+        """
+        runtime = self._pool.runtime
+        ended = runtime.signal()
+
+        def end() -> None:
+            try:
+                self._end_here(record, dead)
+            finally:
+                ended.set()
+
+        try:
+            runtime.spawn(end, copy_context())
+        except RuntimeError:  # no threads at interpreter exit: do it here
+            end()
+        ended.wait(self._pool.settings.ping_timeout)
+
+    def _end_here(self, record: Record, dead: bool) -> None:
         pool = self._pool
         token = closing_the_dead.set(dead)
         try:

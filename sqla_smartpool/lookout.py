@@ -16,6 +16,7 @@ from .holders import holder_of
 from .journal import tell
 from .watched import Wait
 from .watched import Watched
+from .whereabouts import has_gone
 from .whereabouts import place_of
 from .whereabouts import waits_for
 from .whereabouts import Who
@@ -137,7 +138,10 @@ class Lookout:
         """Every connection is held by somebody who waits for one."""
         if not self._watched.full:
             return False
-        holding = {each.who for each in self._watched.in_use()}
+        holders = [each.who for each in self._watched.in_use()]
+        if any(has_gone(who) for who in holders):
+            return False  # whoever has it now does not wait for that task
+        holding = set(holders)
         waiting = {
             somebody
             for who in {wait.who for wait in waits}

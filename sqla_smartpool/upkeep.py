@@ -142,6 +142,14 @@ class Upkeep:
         if math.inf > late > pool.settings.check_interval + _LATE:
             pool.logger.info("upkeep was stopped for %.0f s", late)
             self.suspect_all()
+        try:
+            self._look_around(now)
+        except Exception:  # upkeep must go on; the next look tries again
+            pool.count("_failed_passes")
+            log.exception("a look of upkeep failed")
+
+    def _look_around(self, now: float) -> None:
+        pool = self._pool
         pool.trace()
         pool.inventory.mend()
         self._lookout.look_for_leaks()

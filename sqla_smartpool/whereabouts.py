@@ -82,6 +82,11 @@ def place_of(who: Who) -> Place:
     return Place(name, _lines(frames), busy)
 
 
+def has_gone(who: Who) -> bool:
+    """Tell whether it is a task that has ended and was collected."""
+    return isinstance(who, weakref.ref) and who() is None
+
+
 def waits_for(who: Who) -> Iterator[Who]:
     """Yield who waits for somebody to come to an end: tasks that await a
     task, directly or through ``gather``, a task group and the like; first

@@ -226,7 +226,7 @@ class Greenlets(World):
     def _ring(self, call: Job) -> None:
         try:
             call()
-        except Exception as error:
+        except BaseException as error:
             self.failures.append(error)
 
     def interrupt(self, actor: Actor) -> None:
