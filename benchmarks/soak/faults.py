@@ -82,6 +82,43 @@ def idle_timeout(place: Any, blow: Blow) -> None:
         place.limit_idleness(False)
 
 
+# -- of the way to a server: they take the same -----------------------------
+
+
+def stall(place: Any, blow: Blow) -> None:
+    place.proxy.stall()
+    _heal_later(place, blow)
+
+
+def delay(place: Any, blow: Blow) -> None:
+    place.proxy.delay(random.Random(blow.seed).uniform(0.01, 0.1))
+    _heal_later(place, blow)
+
+
+def throttle(place: Any, blow: Blow) -> None:
+    place.proxy.throttle(random.Random(blow.seed).uniform(5e3, 5e4))
+    _heal_later(place, blow)
+
+
+def cut(place: Any, blow: Blow) -> None:
+    place.proxy.cut(reset=random.Random(blow.seed).random() < 0.5)
+
+
+def refuse(place: Any, blow: Blow) -> None:
+    chance = random.Random(blow.seed)
+    place.proxy.refuse(reset=chance.random() < 0.5)
+    if chance.random() < 0.5:
+        place.proxy.cut()
+    _heal_later(place, blow)
+
+
+def _heal_later(place: Any, blow: Blow) -> None:
+    try:
+        time.sleep(blow.seconds)
+    finally:
+        place.proxy.heal()
+
+
 # -- of a pool: they take a lane --------------------------------------------
 
 
@@ -150,6 +187,13 @@ OF_SERVERS = {
     "too many connections": Fault(too_many_connections, _DOWN),
     # one may be closed at the very moment at which it is handed out
     "idle timeout": Fault(idle_timeout, _QUERY),
+}
+OF_WAYS = {
+    "stall": Fault(stall, _NOTHING),
+    "delay": Fault(delay, _NOTHING),
+    "throttle": Fault(throttle, _NOTHING),
+    "cut": Fault(cut, _DOWN),
+    "refuse": Fault(refuse, _DOWN),
 }
 OF_POOLS = {
     "drain": Fault(drain, _NOTHING),

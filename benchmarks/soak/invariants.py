@@ -162,6 +162,7 @@ class Books:
         self.most = 0
 
     def listen(self, engine: Engine) -> None:
+        self._terminates = engine.dialect.has_terminate
         event.listen(engine, "connect", self._connected)
         event.listen(engine, "close", self._closed)
         event.listen(engine, "detach", self._detached)
@@ -189,6 +190,8 @@ class Books:
         with self._lock:
             if id(record) in self._dropped:
                 self._dropped.remove(id(record))
+                # else the driver's own finalizer is left to close it
+                self.closed += not self._terminates
             else:
                 self._open[id(record.pool)] -= 1
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 import random
 import threading
 import time
+from types import MappingProxyType
 from typing import Any
 from typing import Callable
 from typing import NamedTuple
@@ -47,24 +49,44 @@ class Kind(NamedTuple):
 
     drivername: str
     server: str
-    asynchronous: bool
-    options: dict[str, Any]
+    asynchronous: bool = False
+    #: by way of a proxy, which can do worse than the server itself
+    proxied: bool = False
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 KINDS = {
-    "psycopg": Kind("postgresql+psycopg", "PostgreSQL", False, {}),
-    "psycopg2": Kind("postgresql+psycopg2", "PostgreSQL", False, _PATIENCE),
+    "psycopg": Kind("postgresql+psycopg", "PostgreSQL"),
+    "psycopg2": Kind(
+        "postgresql+psycopg2", "PostgreSQL", proxied=True, options=_PATIENCE
+    ),
     "pg8000": Kind(
-        "postgresql+pg8000", "PostgreSQL", False, {"pool_use_lifo": False}
+        "postgresql+pg8000", "PostgreSQL", options={"pool_use_lifo": False}
     ),
-    "asyncpg": Kind("postgresql+asyncpg", "PostgreSQL", True, {}),
+    "asyncpg": Kind(
+        "postgresql+asyncpg", "PostgreSQL", asynchronous=True, proxied=True
+    ),
     "psycopg_async": Kind(
-        "postgresql+psycopg_async", "PostgreSQL", True, _PATIENCE
+        "postgresql+psycopg_async",
+        "PostgreSQL",
+        asynchronous=True,
+        options=_PATIENCE,
     ),
-    "pymysql": Kind("mysql+pymysql", "MariaDB", False, _PATIENCE),
-    "mysqldb": Kind("mysql+mysqldb", "MariaDB", False, {"max_connecting": 1}),
-    "aiomysql": Kind("mysql+aiomysql", "MariaDB", True, {}),
-    "asyncmy": Kind("mysql+asyncmy", "MariaDB", True, {"pool_pre_ping": True}),
+    "pymysql": Kind("mysql+pymysql", "MariaDB", proxied=True),
+    "mysqldb": Kind("mysql+mysqldb", "MariaDB", options={"max_connecting": 1}),
+    "aiomysql": Kind(
+        "mysql+aiomysql",
+        "MariaDB",
+        asynchronous=True,
+        proxied=True,
+        options=_PATIENCE,
+    ),
+    "asyncmy": Kind(
+        "mysql+asyncmy",
+        "MariaDB",
+        asynchronous=True,
+        options={"pool_pre_ping": True},
+    ),
 }
 
 
@@ -114,8 +136,9 @@ class Lane:
         self.errors: Counter[str] = Counter()
         #: the largest ``max_size`` that the pool has had
         self.ceiling = SIZES["max_size"]
-        #: visits that were cancelled
+        #: visits that were cancelled, and when one was last
         self.cancelled = 0
+        self.cancelled_at = 0.0
         #: asynchronous connections left to the garbage collector, and found
         self.dropped = self.collected = 0
         #: when the last visit began that ended well
@@ -136,10 +159,10 @@ class Lane:
         self.pools = [self.pool]
 
     def _create_engine(self, port: int) -> Any:
-        drivername, server, asynchronous, options = self.kind
-        url = self.server.url(drivername).set(port=port)
-        args = self.server.connect_args(drivername)
-        if server == "MariaDB":
+        kind = self.kind
+        url = self.server.url(kind.drivername).set(port=port)
+        args = self.server.connect_args(kind.drivername)
+        if kind.server == "MariaDB":
             url = url.set(database=self.application)
         elif self.name == "asyncpg":
             args["server_settings"] = {"application_name": self.application}
@@ -147,14 +170,14 @@ class Lane:
             args["application_name"] = self.application
         create: Callable[..., Any] = create_engine
         pool_class: Any = SmartPool
-        if asynchronous:
+        if kind.asynchronous:
             create, pool_class = create_async_engine, AsyncSmartPool
         return create(
             url,
             connect_args=args,
             poolclass=pool_class,
             pool_logging_name=self.name,
-            **{**_OPTIONS, **options},
+            **{**_OPTIONS, **kind.options},
         )
 
     @property

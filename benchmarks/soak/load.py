@@ -354,6 +354,7 @@ class Worker:
             if not task.done():
                 task.cancel()
                 self._lane.cancelled += 1
+                self._lane.cancelled_at = time.monotonic()
                 wait = self._chance.uniform(0.0, 0.002)
         await asyncio.wait([task])
         if phase == "checkout" and visit.phase == "checkout":

@@ -13,12 +13,14 @@ from typing import Callable
 
 from rich.progress import Progress
 
+from tests.lab.proxy import Proxy
 from tests.lab.servers import MariaDB
 from tests.lab.servers import PostgreSQL
 
 from .invariants import Judge
 from .lanes import KINDS
 from .lanes import Lane
+from .lanes import TIMEOUT
 from .load import Worker
 from .stage import Stage
 from .watch import Logs
@@ -63,9 +65,16 @@ class Run:
 
     def _stage(self, kind: Any, drivers: list[str], stack: ExitStack) -> Stage:
         server = stack.enter_context(kind())
-        stage = Stage(server, self._judge)
+        proxy = Proxy(server)
+        stack.callback(proxy.close)
+        stage = Stage(server, proxy, self._judge)
         stage.lanes = [
-            Lane(name, server, server.port, self._judge)
+            Lane(
+                name,
+                server,
+                (proxy if KINDS[name].proxied else server).port,
+                self._judge,
+            )
             for name in drivers
             if KINDS[name].server == kind.name
         ]
@@ -128,7 +137,8 @@ class Run:
                 "no connection is left", lane.books.opened - lane.books.closed
             )
             self._expect_nothing("no task is left", lane.close_loop())
-        self._wait("no thread is left", self._threads_left)
+        # the timekeeper stays until a last look at slow connects is due
+        self._wait("no thread is left", self._threads_left, TIMEOUT + 5.0)
         self._check_growth()
         gc.collect()
         self._logs.uninstall()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import ExitStack
 import threading
 import time
 from typing import Any
 from typing import Callable
 
+from tests.lab.proxy import Proxy
+
 from .faults import Blow
 from .faults import OF_POOLS
 from .faults import OF_SERVERS
+from .faults import OF_WAYS
 from .faults import plan
 from .faults import Step
 from .invariants import Judge
@@ -29,10 +33,12 @@ class Stage:
     """One server, the lanes on it, and a thread that carries out the plan.
 
     :param server: of :mod:`tests.lab.servers`, running.
+    :param proxy: before it.
     """
 
-    def __init__(self, server: Any, judge: Judge) -> None:
+    def __init__(self, server: Any, proxy: Proxy, judge: Judge) -> None:
         self.server = server
+        self.proxy = proxy
         self.name = server.name
         self.judge = judge
         self.lanes: list[Lane] = []
@@ -42,7 +48,10 @@ class Stage:
         self.healed: defaultdict[str, list[float]] = defaultdict(list)
         #: held while the server may be asked nothing
         self.busy = threading.Lock()
-        self._plan = plan(f"{judge.seed} {self.name}", [*OF_SERVERS])
+
+    @property
+    def proxied(self) -> list[Lane]:
+        return [lane for lane in self.lanes if lane.kind.proxied]
 
     # -- what the server's kind makes different -----------------------------
 
@@ -93,7 +102,8 @@ class Stage:
 
     def carry_out(self, is_over: Callable[[], bool]) -> None:
         """Carry out the plan, step by step, until it is over."""
-        for step in self._plan:
+        faults = [*OF_SERVERS, *(OF_WAYS if self.proxied else ())]
+        for step in plan(f"{self.judge.seed} {self.name}", faults):
             if is_over():
                 return
             self._carry_out(step)
@@ -125,14 +135,20 @@ class Stage:
                     time.sleep(step.later)
             for job in jobs:
                 job.join()
-            hit = self.lanes if step.server else [lane for lane, _ in pools]
-            faults = [blow.fault for blow in step.server]
-            faults += [blow.fault for _, blow in pools]
-            self._wait_until_healed(hit, faults)
+            hit: defaultdict[Lane, list[str]] = defaultdict(list)
+            for blow in step.server:
+                for lane in self._hit_by(blow):
+                    hit[lane].append(blow.fault)
+            for lane, blow in pools:
+                hit[lane].append(blow.fault)
+            self._wait_until_healed(hit)
+
+    def _hit_by(self, blow: Blow) -> list[Lane]:
+        return self.proxied if blow.fault in OF_WAYS else self.lanes
 
     def _strike_server(self, blow: Blow) -> None:
-        fault = OF_SERVERS[blow.fault]
-        names = [lane.name for lane in self.lanes]
+        fault = {**OF_SERVERS, **OF_WAYS}[blow.fault]
+        names = [lane.name for lane in self._hit_by(blow)]
         with self.judge.window(blow.fault, fault.allows, names):
             self._strike(fault.strikes, self, blow)
 
@@ -151,18 +167,21 @@ class Stage:
                 "faults can be made good", False, "{}: {!r}", blow, error
             )
 
-    def _wait_until_healed(self, hit: list[Lane], faults: list[str]) -> None:
+    def _wait_until_healed(self, hit: dict[Lane, list[str]]) -> None:
+        """
+        :param hit: the faults of each lane.
+        """
         began = time.monotonic()
         sick = dict.fromkeys(hit)
         while sick and time.monotonic() < began + HEALS:
             for lane in [*sick]:
                 if lane.served_since >= began and _is_whole(lane):
                     del sick[lane]
-                    for fault in faults:
+                    for fault in hit[lane]:
                         took = time.monotonic() - began
                         self.healed[fault].append(took)
             time.sleep(0.005)
-        for lane in hit:
+        for lane, faults in hit.items():
             self.judge.check(
                 "the pool heals",
                 lane not in sick,
@@ -174,7 +193,7 @@ class Stage:
             )
         self._count_sessions(hit)
 
-    def _count_sessions(self, lanes: list[Lane]) -> None:
+    def _count_sessions(self, lanes: Iterable[Lane]) -> None:
         """By the server's word there are no more than there may be."""
         for lane in lanes:
             ends = time.monotonic() + _LINGERS

@@ -28,6 +28,8 @@ _PAUSE = 0.2
 _LONGEST_VISIT = 40.0
 _GAUGES = ("pool_min", "pool_max", "pool_size", "pool_available")
 _GAUGES += ("pool_in_use", "pool_connecting", "requests_waiting")
+_DELETED = "was deleted while still open"
+_RESET = "Exception during reset or similar"
 _COLLECTED = "The garbage collector is trying to clean up"
 #: what nothing excuses, in a log or a warning
 _NEVER = (
@@ -93,6 +95,10 @@ class Logs(logging.Handler):
                 "query" in window.allows
                 for window in self._judge.recent(2.0, name)
             )
+            if _RESET in text and name:
+                # cancelled on its return, or unfit for use since
+                cancelled_at = self._lanes[name].cancelled_at
+                excused = excused or time.monotonic() < cancelled_at + 2.0
         self._judge.check("logs", excused, "{} {}", name, text)
 
     def _judge_collected(self, lane: Lane) -> None:
@@ -109,8 +115,13 @@ class Logs(logging.Handler):
     def _warned(
         self, message: Any, category: Any, *args: Any, **kw: Any
     ) -> None:
+        # what was dropped is complained of, in the log as well
+        dropped = _COLLECTED in str(message) or (
+            _DELETED in str(message)
+            and any(lane.dropped for lane in self._lanes.values())
+        )
         ours = issubclass(category, (ResourceWarning, RuntimeWarning))
-        if ours and not str(message).startswith(_COLLECTED):
+        if ours and not dropped:
             self._judge.check("logs", False, "{}", message)
 
     def _raised(self, unraisable: Any) -> None:
