@@ -206,7 +206,7 @@ class Inventory:
     def mend(self) -> None:
         """Bring in order what was interrupted; for upkeep's thread only."""
         self._key.reclaim()
-        self.post(self._wake_served)
+        self.post(self._mend)
 
     # -- what can be read at any time ------------------------------------
 
@@ -516,11 +516,13 @@ class Inventory:
 
     def put_back(self, record: Record) -> None:
         """Return a connection from upkeep, to be handed out last."""
+        # in this order: who is interrupted in between has lost it, which is
+        # found; the other way round it would be in two places
+        self.tending.discard(record)
         if self.settings.use_lifo:
             self.idle.appendleft(record)
         else:
             self.idle.append(record)
-        self.tending.discard(record)
         if self.waiters:
             self.look()
 
@@ -552,12 +554,14 @@ class Inventory:
         self.leave(waiter)
         return served
 
-    def _wake_served(self) -> None:
-        """Wake those whose service was interrupted before they were."""
+    def _mend(self) -> None:
         for waiter in list(self.waiters):
-            if waiter.decided:
+            if waiter.decided:  # but may not have been woken
                 waiter.signal.set()
                 self.leave(waiter)
+        for record in self.asked.copy():
+            if record not in self.tending:
+                self.asked.pop(record, None)
 
     def _forget_lost_connects(self) -> None:
         """Free the room of connects which nobody makes any more."""

@@ -157,15 +157,20 @@ class Liveness:
                     self._end_here(record, dead=True)
                 answered.set()
 
-        try:
-            self._pool.runtime.spawn(ask)
-        except RuntimeError:  # no threads at interpreter exit: do it here
-            ask()
-        answered.wait(seconds)
         late: Any = None
-        alive = outcome.setdefault("alive", late)
+        alive: Optional[bool] = None
+        try:
+            try:
+                self._pool.runtime.spawn(ask)
+            except RuntimeError:  # no threads at interpreter exit: do it here
+                ask()
+            answered.wait(seconds)
+        finally:
+            # also when interrupted: two must not use it at the same time
+            alive = outcome.setdefault("alive", late)
+            if alive is None:
+                record.going = "abandoned"
         if alive is None:
-            record.going = "abandoned"
             return Answer.SILENT
         return Answer.ALIVE if alive else Answer.DEAD
 

@@ -7,6 +7,7 @@ may run, or a signal handler, or another thread.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 import math
 from pathlib import Path
 import sys
@@ -14,11 +15,15 @@ from types import CodeType
 from types import FrameType
 from typing import Any
 from typing import Callable
+from typing import Iterator
 from typing import Optional
+
+import sqlalchemy.pool
 
 import sqla_smartpool
 
 _PACKAGE = str(Path(sqla_smartpool.__file__).parent)
+_SQLALCHEMY = str(Path(sqlalchemy.pool.__file__).parent)
 
 
 class Steps:
@@ -31,10 +36,11 @@ class Steps:
         if steps.done: ...
 
     :param at: the step before which to interfere, from 1 on.
-    :param interfere: is not followed itself.
+    :param interfere: is not followed itself; what it raises is raised there.
     :param fine: steps are bytecodes instead of lines.
     :param visits: how often one and the same place counts as a step.
     :param within: follow this function only.
+    :param sqlalchemy: follow SQLAlchemy's part of the pool as well.
     """
 
     def __init__(
@@ -45,12 +51,14 @@ class Steps:
         fine: bool = False,
         visits: float = math.inf,
         within: Optional[Callable[..., Any]] = None,
+        sqlalchemy: bool = False,
     ) -> None:
         self._at = at
         self._interfere = interfere
         self._fine = fine
         self._visits = visits
         self._within = within and within.__code__
+        self._folders = (_PACKAGE, _SQLALCHEMY)[: 1 + sqlalchemy]
         self._visited: Counter[tuple[CodeType, int]] = Counter()
         self._seen = 0
         #: where it was, for the reader of a failure; empty: not yet
@@ -69,9 +77,19 @@ class Steps:
     def __exit__(self, *exc_info: object) -> None:
         sys.settrace(self._before)
 
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """What happens in here would happen on another thread."""
+        tracing = sys.gettrace()
+        sys.settrace(None)
+        try:
+            yield
+        finally:
+            sys.settrace(tracing)
+
     def _called(self, frame: FrameType, event: str, arg: Any) -> Any:
         code = frame.f_code
-        if self.done or not code.co_filename.startswith(_PACKAGE):
+        if self.done or not code.co_filename.startswith(self._folders):
             return None
         if self._within is not None and code is not self._within:
             return None
