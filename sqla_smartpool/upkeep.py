@@ -75,10 +75,16 @@ class Upkeep:
         self._pass_began: Optional[float] = None
         #: something happened during the pass
         self._again = False
-        #: pings of the pass that is under way that were not answered
+        #: pings that were not answered, of the pass that is under way and of
+        #: those before it since which nothing was heard of the server
         self._silent = 0
+        self._silent_at = -math.inf
+        #: when a ping was last answered
+        self._answered_at = -math.inf
         #: when a connect was last found to stall as well
         self._stalled_at = -math.inf
+        #: what was not heard of since then is not asked any more
+        self._given_up_at = -math.inf
 
     # -- when --------------------------------------------------------------
 
@@ -260,7 +266,9 @@ class Upkeep:
     # -- do ----------------------------------------------------------------
 
     def _pass(self, todo: Plan, began: float) -> None:
-        self._silent = 0
+        heard_at = max(self._answered_at, self._pool.inventory.arrived_at)
+        if heard_at > self._silent_at:
+            self._silent = 0
         try:
             self._carry_out(todo)
         except Exception:  # upkeep must go on; the next look tries again
@@ -300,13 +308,36 @@ class Upkeep:
             log.exception("upkeep of a connection failed")
 
     def _open_floor(self) -> None:
-        self._open(Purpose.FLOOR, self._pool.settings.min_size)
+        settings = self._pool.settings
+        # one that hangs must not hold up the rest of upkeep: it is left to
+        # itself, and no more are begun beside it
+        if self._oldest_connect() < settings.ping_timeout:
+            seconds = min(settings.ping_timeout, settings.connect_timeout)
+            self._open(Purpose.FLOOR, settings.min_size, seconds)
 
-    def _open(self, why: Purpose, up_to: float = math.inf) -> Optional[Record]:
+    def _oldest_connect(self) -> float:
+        """For how long a connect has been under way; 0: none is."""
+        now = self._pool.runtime.clock()
+        grants = self._pool.inventory.grants
+        return max((now - grant.begun for grant in grants), default=0.0)
+
+    def _open(
+        self,
+        why: Purpose,
+        up_to: float = math.inf,
+        seconds: Optional[float] = None,
+    ) -> Optional[Record]:
+        """Open a connection, if it may be opened now.
+
+        :param up_to: how many there may be then.
+        :param seconds: how long to wait for it; None: until its room is
+            freed.
+        """
         pool = self._pool
         if not pool.may_open_in_background:
             return None
-        seconds = pool.settings.connect_timeout
+        if seconds is None:
+            seconds = pool.settings.connect_timeout
         opened = self._connecting.one(why, seconds, up_to)
         if opened is None and pool.inventory.backoff.failing:
             retry_at = pool.inventory.backoff.retry_at
@@ -342,12 +373,18 @@ class Upkeep:
 
     def _take_and_ping(self, record: Record) -> Optional[bool]:
         pool = self._pool
-        if self._silent > 1 or self._outage:
-            self._replace_suspect(record)
-            return None
+        silent = self._silent > 1
+        given_up = self._is_given_up(record)
+        if silent or given_up or self._outage:
+            if not self._others_connect(given_up):
+                return None
+            if given_up:
+                self._close(record, "unhealthy")
+                return None
         grip = pool.may_touch(record) and pool.inventory.claim(record)
         if not grip:
             return None
+        began = pool.runtime.clock()
         try:
             answer = self._liveness.ping(
                 record, grip, pool.settings.ping_timeout, idle=True
@@ -355,33 +392,55 @@ class Upkeep:
         except BaseException:  # interrupted: its stream may be out of step
             self._liveness.close(record, grip, "unhealthy")
             raise
+        now = pool.runtime.clock()
         if answer is Answer.ALIVE:
+            self._answered_at = now
             if record.going is None:
                 pool.inventory.put_back(record)
             else:  # the pool was disposed or drained in the meantime
                 self.dismiss(record, record.going)
             return True
-        self._silent += answer is Answer.SILENT
+        if answer is Answer.SILENT:
+            self._silent += 1
+            self._silent_at = now
+            if silent:
+                # the third, and this one while new connects succeeded: it is
+                # no pause, and the rest need not be waited for
+                self._given_up_at = began
         pool.count("connections_lost")
         self._liveness.close(record, grip, "unhealthy")
         self.wake()
         return False
 
-    def _replace_suspect(self, record: Record) -> None:
-        """Nobody answers: have a new connection before giving up this one.
+    def _is_given_up(self, record: Record) -> bool:
+        """Tell whether a ping would be of no use; see :meth:`_ping`."""
+        # an outage in between may have been a pause of everything
+        since = self._given_up_at
+        return record.proven_at < since and self._stalled_at < since
 
-        If connects stall as well, it is left alone.
+    def _others_connect(self, given_up: bool) -> bool:
+        """Nobody answers: open a new connection before an old one is asked,
+        or closed because it is given up.
+
+        :return: False: that stalls as well, or did until now; what is there
+            is left alone.
         """
-        pool = self._pool
-        now, stalled = pool.runtime.clock(), self._outage
-        seconds = pool.settings.ping_timeout
+        inventory = self._pool.inventory
+        seconds = self._pool.settings.ping_timeout
+        now, stalled = self._pool.runtime.clock(), self._outage
+        if inventory.room <= 0:
+            # none to find out, but those under way tell
+            age = self._oldest_connect()
+            stalled = age > (0.0 if stalled else seconds)
+            self._stalled_at = now if stalled else -math.inf
+            return not stalled and (given_up or not age)
         if self._connecting.one(Purpose.PROBE, seconds) is None:
             self._stalled_at = now
-        elif stalled:
-            # it may answer again as well: the next pass asks
+            return False
+        if stalled:
+            # they may answer again as well: the next pass asks
             self.wake()
-        else:
-            self._close(record, "unhealthy")
+        return not stalled
 
     def renew(self, record: Record, reason: str) -> None:
         """Replace a connection, opening the new one before closing the old.

@@ -120,10 +120,15 @@ class Side:
         """What a method of the pool returns, or its coroutine."""
         return await_(result) if inspect.isawaitable(result) else result
 
-    def eventually(self, condition: Callable[[], Any], about: str = "") -> Any:
+    def eventually(
+        self,
+        condition: Callable[[], Any],
+        about: str = "",
+        timeout: float = 10.0,
+    ) -> Any:
         if not self.asynchronous:
-            return eventually(condition, message=about)
-        deadline = time.monotonic() + 10.0
+            return eventually(condition, timeout, about)
+        deadline = time.monotonic() + timeout
         while not (answer := condition()):
             if time.monotonic() > deadline:
                 return eventually(condition, 0.0, about)

@@ -131,6 +131,8 @@ class Client(Side):
         super().__init__(case.asynchronous)
         self.case = case
         self.server = server
+        #: what to connect to in place of the server, such as a proxy
+        self.door: Any = None
         self._folder = folder
         #: what SQLAlchemy's events tell to be open
         self._open: set[int] = set()
@@ -144,7 +146,7 @@ class Client(Side):
         if way == "unix":
             url = self.server.unix_url(name)
         else:
-            url = self.server.url(name, way == "tls")
+            url = (self.door or self.server).url(name, way == "tls")
         return url.update_query_dict(query)
 
     def connect_args(self) -> dict[str, Any]:

@@ -63,9 +63,8 @@ class Proxy:
             target=self._loop.run_forever, name="lab-proxy", daemon=True
         )
         self._thread.start()
-        self._accepting = asyncio.run_coroutine_threadsafe(
-            self._accept(), self._loop
-        )
+        # Not sock_accept(): cancelled, it can lose a connection and complain.
+        self._do(self._listen(True))
 
     def __repr__(self) -> str:
         return f"<Proxy {self.host}:{self.port} before {self.server!r}>"
@@ -77,7 +76,7 @@ class Proxy:
         """
         if self._loop.is_closed():
             return
-        self._accepting.cancel()
+        self._do(self._listen(False))
         self.cut(reset=True)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -174,22 +173,30 @@ class Proxy:
             await asyncio.wait(tasks)
         return len(tasks)
 
-    async def _accept(self) -> None:
-        while True:
-            client, peer = await self._loop.sock_accept(self._listener)
-            self.attempts.append(time.monotonic())
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._refused is not None:
-                _close(client, self._refused)
-                continue
-            link = _Link(client, peer[1], self._new)
-            self._links.add(link)
-            link.task = self._loop.create_task(link.run(self.server.port))
-            link.task.add_done_callback(
-                lambda task, link=link: self._ended(link)
-            )
+    async def _listen(self, on: bool) -> None:
+        if on:
+            self._loop.add_reader(self._listener, self._accept)
+        else:
+            self._loop.remove_reader(self._listener)
+
+    def _accept(self) -> None:
+        try:
+            client, peer = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # has left already
+        self.attempts.append(time.monotonic())
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._refused is not None:
+            _close(client, self._refused)
+            return
+        link = _Link(client, peer[1], self._new)
+        self._links.add(link)
+        link.task = self._loop.create_task(link.run(self.server.port))
+        link.task.add_done_callback(lambda task: self._ended(link))
 
     def _ended(self, link: _Link) -> None:
+        link.close()
         self._links.discard(link)
         if not link.task.cancelled() and (error := link.task.exception()):
             self._errors.append(error)
@@ -240,9 +247,10 @@ class _Link:
             await self._forward()
         except OSError:
             self._reset = True  # what the one has met the other shall meet
-        finally:
-            _close(self._client, self._reset)
-            _close(self._server, self._reset)
+
+    def close(self) -> None:
+        _close(self._client, self._reset)
+        _close(self._server, self._reset)
 
     async def _forward(self) -> None:
         pumps = [
