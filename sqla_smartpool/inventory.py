@@ -116,6 +116,8 @@ class Inventory:
         #: who waits for the pool to fill, or to become empty
         self._watchers: dict[Signal, Callable[[], bool]] = {}
 
+        #: held by who changes the settings
+        self.changing = threading.RLock()
         self._key = threading.Lock()
         self._mail: deque[tuple[Callable[..., object], tuple[Any, ...]]]
         self._mail = deque()
@@ -262,9 +264,10 @@ class Inventory:
         :param idle: nobody holds the connection, so it can be handed out.
         """
         now = self.arrived_at = self._runtime.clock()
+        # in this order: who dismisses all finds it at one place or the other
+        self.members[record] = None
         self.opening.pop(grant, None)
         self.count("connections_ms", now - grant.begun)
-        self.members[record] = None
         if self.backoff.failing:
             self.backoff.succeeded()
             for waiter in self.waiters:
@@ -277,6 +280,7 @@ class Inventory:
                 self._todo.append(lambda: self._dismiss(record, "close"))
         elif idle:
             self.idle.append(record)
+            self._todo.append(partial(self.recheck, record))
 
     def failed(self, grant: Grant, error: BaseException) -> None:
         """A connect has failed; tell those who waited for it."""
@@ -418,6 +422,17 @@ class Inventory:
         self.tending.discard(record)
         if self.waiters:
             self.look()
+        self.recheck(record)
+
+    def recheck(self, record: Record) -> None:
+        """Look again at a connection that has just been made idle.
+
+        Whoever marks connections as going takes those that are idle then;
+        whoever makes one idle looks then whether it is marked.  One of the
+        two always sees the other.
+        """
+        if record.going is not None and self.seize(record):
+            self._dismiss(record, record.going)
 
     # -- with the key ------------------------------------------------------
 
@@ -464,6 +479,7 @@ class Inventory:
             record.handed = weakref.ref(waiter)
             if not self._serve(waiter, record):
                 self.idle.append(record)
+                self._todo.append(partial(self.recheck, record))
 
     def _give_up_on_the_database(self) -> None:
         """Serve those for whom ``reconnect_timeout`` has passed."""
