@@ -113,6 +113,7 @@ class Checkout:
         if isinstance(outcome, Record):
             inventory.idle.append(outcome)
             inventory.look()
+            inventory.recheck(outcome)
         elif isinstance(outcome, Grant):
             inventory.post(inventory.abandoned, outcome)
 

@@ -19,13 +19,18 @@ class QueuePoolFace(PoolCore):
     def _change_settings(self, **changes: Any) -> None:
         """Put other settings into force, on what is open as well."""
         inventory = self.inventory
-        inventory.settings = inventory.settings.changed(**changes)
+        with inventory.changing:
+            inventory.settings = inventory.settings.changed(**changes)
         surplus = inventory.room < 0
         resting = inventory.resting()
         for record in inventory.members.copy():
             if surplus and record.going is None and record not in resting:
                 # goes when it comes home, unless enough others have gone
                 record.going = "resize"
+                if inventory.seize(record):
+                    # it has come home: upkeep chooses among the idle ones
+                    record.going = None
+                    inventory.put_back(record)
             record.judge()
         inventory.look()
 

@@ -31,6 +31,7 @@ from collections import OrderedDict
 from functools import partial
 from itertools import islice
 import math
+import threading
 from typing import Any
 from typing import Callable
 from typing import Optional
@@ -149,6 +150,8 @@ class Inventory:
         #: who waits for the pool to fill, or to become empty
         self._watchers: dict[Signal, Callable[[], bool]] = {}
 
+        #: held by who changes the settings
+        self.changing = threading.RLock()
         self._key = Key()
         self._mail: deque[_Letter] = deque()
         #: the change that is being made, or was interrupted
@@ -348,12 +351,13 @@ class Inventory:
         if record in self.members:
             return  # is made for the second time
         now = self.arrived_at = self._runtime.clock()
+        # in this order: who dismisses all finds it at one place or the other
+        self.members[record] = None
         self.opening.pop(weakref.ref(grant), None)
         took = now - grant.begun
         self.count("connections_ms", took)
         self.count("_successful_connects", took)
         self.connects[bucket_of(took)] += 1
-        self.members[record] = None
         if self.backoff.failing:
             self.backoff.succeeded()
             for waiter in self.waiters:
@@ -366,6 +370,7 @@ class Inventory:
                 self._todo.append(lambda: self._dismiss(record, "close"))
         elif idle:
             self.idle.append(record)
+            self._todo.append(partial(self.recheck, record))
 
     def failed(self, grant: Grant, error: BaseException) -> None:
         """A connect has failed; tell those who waited for it."""
@@ -525,6 +530,17 @@ class Inventory:
             self.idle.append(record)
         if self.waiters:
             self.look()
+        self.recheck(record)
+
+    def recheck(self, record: Record) -> None:
+        """Look again at a connection that has just been made idle.
+
+        Whoever marks connections as going takes those that are idle then;
+        whoever makes one idle looks then whether it is marked.  One of the
+        two always sees the other.
+        """
+        if record.going is not None and self.seize(record):
+            self._dismiss(record, record.going)
 
     # -- with the key ------------------------------------------------------
 
@@ -602,6 +618,7 @@ class Inventory:
             record.handed = weakref.ref(waiter)
             if not self._serve(waiter, record):
                 self.idle.append(record)
+                self._todo.append(partial(self.recheck, record))
 
     def _keep_nothing(self) -> None:
         for record in self.resting():

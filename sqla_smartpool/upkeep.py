@@ -395,10 +395,7 @@ class Upkeep:
         now = pool.runtime.clock()
         if answer is Answer.ALIVE:
             self._answered_at = now
-            if record.going is None:
-                pool.inventory.put_back(record)
-            else:  # the pool was disposed or drained in the meantime
-                self.dismiss(record, record.going)
+            pool.inventory.put_back(record)
             return True
         if answer is Answer.SILENT:
             self._silent += 1
@@ -467,8 +464,7 @@ class Upkeep:
         else:
             # in use, or on its way: it goes when it comes home
             record.succeeded = opened is not None
-            record.going = reason
-            record.judge()
+            self._dismiss_later(record, reason)
 
     # -- for checkouts and returns -----------------------------------------
 
@@ -493,6 +489,14 @@ class Upkeep:
             except RuntimeError:
                 pass  # no threads at interpreter exit
         job()
+
+    def _dismiss_later(self, record: Record, reason: str) -> None:
+        """Have a connection that is in use closed as it comes home."""
+        record.going = reason
+        record.judge()
+        if self._pool.inventory.seize(record):
+            # it has come home in the meantime
+            self.dismiss(record, reason)
 
     def _close_and_replace(
         self, record: Record, reason: str, grip: Grip
@@ -614,8 +618,7 @@ class Upkeep:
         resting = self._pool.inventory.resting()
         for record in self._pool.inventory.members.copy():
             if record not in resting:
-                record.going = "drain"
-                record.judge()
+                self._dismiss_later(record, "drain")
         self._do([partial(self.renew, record, "drain") for record in resting])
 
     def _close_idle(self, reason: str) -> None:

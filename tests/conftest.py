@@ -30,7 +30,7 @@ from sqla_smartpool._sqlalchemy import await_
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from tests.lab.waiting import eventually
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.lab.explored"]
 
 #: by database: the driver for threads, the one for an event loop
 DRIVERS = {
