@@ -38,6 +38,7 @@ class Program:
     def __init__(self, command: Sequence[str], **env: str) -> None:
         self._lines: list[str] = []
         self._left_at: float | None = None
+        self._ended_at = 0.0
         # a file, as a pipe that nobody reads would fill
         self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8")
         self.process = subprocess.Popen(
@@ -58,6 +59,8 @@ class Program:
             if line == "leaving\n":
                 self._left_at = time.monotonic()
             self._lines.append(line)
+        self.process.wait()
+        self._ended_at = time.monotonic()
 
     def __enter__(self) -> Program:
         return self
@@ -107,9 +110,8 @@ class Program:
                 raise AssertionError(
                     f"not ended within {timeout} s:\n{self.stderr}"
                 ) from None
-            ended_at = time.monotonic()
             self._reader.join(10)
-            left_at = self._left_at
+            left_at, ended_at = self._left_at, self._ended_at
             return Ended(
                 self.process.returncode,
                 "".join(self._lines),
