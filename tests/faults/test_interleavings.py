@@ -204,9 +204,7 @@ def garbage_returns_as_one_is_late(run: Run) -> None:
     house = House(run, stock=1, max_size=1)
     held = house.take()
     run.drop(lambda: house.give(held))
-    run.add(
-        "A", lambda: house.try_to_use(PoolTimeoutError), impatient=True
-    )
+    run.add("A", lambda: house.try_to_use(PoolTimeoutError), impatient=True)
     run.add("B", house.use)
 
 

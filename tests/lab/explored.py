@@ -21,9 +21,7 @@ Explore = Callable[[Callable[[Run], object], int], Report]
 def explore(record_property: Callable[[str, object], None]) -> Explore:
     """Explores, and has it counted in the summary."""
 
-    def explore(
-        scenario: Callable[[Run], object], preemptions: int
-    ) -> Report:
+    def explore(scenario: Callable[[Run], object], preemptions: int) -> Report:
         report = Explorer(scenario, preemptions).explore()
         counts = [report.schedules, report.states, preemptions]
         record_property(_PROPERTY, counts)
