@@ -70,6 +70,11 @@ def _histogram(tally: list[int], count: int, seconds: float) -> Histogram:
     return Histogram((shortest, *tally[1:]), seconds)
 
 
+def _there(connects: dict[weakref.ref[Grant], None]) -> list[Grant]:
+    grants = (reference() for reference in connects.copy())
+    return [grant for grant in grants if grant is not None]
+
+
 _Letter = tuple[Callable[..., object], tuple[Any, ...]]
 
 
@@ -127,6 +132,8 @@ class Inventory:
         self.members: dict[Record, None] = {}
         #: the connects under way, each for as long as somebody makes it
         self.opening: dict[weakref.ref[Grant], None] = {}
+        #: those that took so long that others were given their room
+        self.overdue: dict[weakref.ref[Grant], None] = {}
         #: callers in the order in which they asked
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         #: the counters of :class:`.PoolStats`; times in seconds
@@ -246,9 +253,13 @@ class Inventory:
 
     @property
     def grants(self) -> list[Grant]:
-        """The connects under way."""
-        there = (reference() for reference in self.opening.copy())
-        return [grant for grant in there if grant is not None]
+        """The connects under way that have room."""
+        return _there(self.opening)
+
+    @property
+    def under_way(self) -> list[Grant]:
+        """All connects under way."""
+        return _there(self.opening) + _there(self.overdue)
 
     @property
     def leaving(self) -> int:
@@ -353,7 +364,7 @@ class Inventory:
         now = self.arrived_at = self._runtime.clock()
         # in this order: who dismisses all finds it at one place or the other
         self.members[record] = None
-        self.opening.pop(weakref.ref(grant), None)
+        self._connect_ended(grant)
         took = now - grant.begun
         self.count("connections_ms", took)
         self.count("_successful_connects", took)
@@ -375,7 +386,7 @@ class Inventory:
     def failed(self, grant: Grant, error: BaseException) -> None:
         """A connect has failed; tell those who waited for it."""
         now = self._runtime.clock()
-        self.opening.pop(weakref.ref(grant), None)
+        self._connect_ended(grant)
         self.counts["connections_errors"] += 1
         self.count("connections_ms", now - grant.begun)
         if grant.written_off:
@@ -403,12 +414,20 @@ class Inventory:
 
     def abandoned(self, grant: Grant) -> None:
         """A connect was interrupted; that says nothing of the database."""
-        self.opening.pop(weakref.ref(grant), None)
+        self._connect_ended(grant)
 
     def write_off(self, grant: Grant) -> None:
         """A connect takes too long: others may have its room."""
-        if self.opening.pop(weakref.ref(grant), self) is not self:
+        reference = weakref.ref(grant)
+        if reference in self.opening:
             grant.written_off = True
+            self.overdue[reference] = None
+            del self.opening[reference]
+
+    def _connect_ended(self, grant: Grant) -> None:
+        reference = weakref.ref(grant)
+        self.opening.pop(reference, None)
+        self.overdue.pop(reference, None)
 
     def ask_to_open(self, waiter: Waiter, why: Purpose, up_to: float) -> None:
         """Upkeep wants to open a connection; it does not queue for that.
@@ -581,13 +600,14 @@ class Inventory:
 
     def _forget_lost_connects(self) -> None:
         """Free the room of connects which nobody makes any more."""
-        for reference in list(self.opening):
-            if reference() is None:
-                del self.opening[reference]
+        for connects in self.opening, self.overdue:
+            for reference in list(connects):
+                if reference() is None:
+                    del connects[reference]
 
     def _assign(self) -> None:
         """Give what there is to those who wait, in their order."""
-        if self.opening:
+        if self.opening or self.overdue:
             self._forget_lost_connects()
         if not self.paused:
             self._hand_over_idle()

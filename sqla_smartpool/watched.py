@@ -109,7 +109,7 @@ class WatchedPool:
         return [Wait(waiter.who, waiter.since) for waiter in waiters]
 
     def connects(self) -> list[float]:
-        return [grant.begun for grant in self._pool.inventory.grants]
+        return [grant.begun for grant in self._pool.inventory.under_way]
 
     def usual(self) -> Optional[float]:
         return self._pool.inventory.stats().use_time.quantile(0.95)

@@ -25,12 +25,16 @@ class Connection:
     usage = 0.0
     long_uses: Optional[list[int]] = None
     going: Optional[str] = None
+    broken = False
     handed: Any = None
     dbapi_connection: Optional[object] = None
     proven_at = 0.0
 
     def judge(self) -> None:
         pass
+
+    def heir(self) -> Connection:
+        return Connection()
 
 
 class Books:

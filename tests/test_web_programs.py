@@ -111,7 +111,7 @@ def test_a_starlette_application_answers_503_while_its_pool_is_exhausted(
     database: Database,
 ) -> None:
     async def program() -> None:
-        options = {"max_size": 1, "pool_timeout": 0.05}
+        options = {"min_size": 1, "max_size": 1, "pool_timeout": 0.05}
         async with asgi_client(database, **options) as (engine, client):
             async with engine.connect():
                 page = await client.get("/1")
