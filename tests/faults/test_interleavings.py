@@ -9,8 +9,8 @@ import pytest
 
 from sqla_smartpool.exc import PoolClosedError
 from sqla_smartpool.exc import PoolTimeoutError
-from tests.lab.explored_callers import House
-from tests.lab.explored_callers import Refused
+from tests.lab.explored_pool import House
+from tests.lab.explored_pool import Refused
 from tests.lab.explorer import Explorer
 from tests.lab.schedule import Run
 
