@@ -12,6 +12,7 @@ from typing import Callable
 from typing import Optional
 import weakref
 
+from ._sqlalchemy import MODULE
 from .backoff import is_hopeless as is_hopeless_error
 from .connecting import Connecting
 from .core import PoolCore
@@ -31,6 +32,7 @@ from .runtime import call_weakly
 from .runtime import side_by_side
 from .stats import CheckResult
 from .tickets import Purpose
+from .whereabouts import has_in_hand
 
 log = logging.getLogger("sqla_smartpool.upkeep")
 
@@ -44,9 +46,6 @@ _OVERDUE = 1.0
 _LONGEST_PASS = 120.0
 #: what nobody seems to have may be on its way for so long, seconds
 _DOUBT = 1.0
-#: SQLAlchemy may take so long to reset what was dropped, which nobody seems
-#: to have in the meantime, seconds
-_LONGEST_RESET = 120.0
 
 
 class Upkeep:
@@ -255,7 +254,12 @@ class Upkeep:
                 self.wake(_DOUBT)
             elif now < record.doubted_at + _DOUBT:
                 self.wake(record.doubted_at + _DOUBT - now)
-            elif holder is None or now >= record.doubted_at + _LONGEST_RESET:
+            elif has_in_hand(MODULE, record):
+                # the reset of one that was dropped, or a listener of
+                # "checkin", which may take their time
+                record.doubted_at = now
+            elif record.idle_since <= record.doubted_at:
+                # and it has not come home either in the meantime
                 log.warning("found a connection that was lost; closing it")
                 pool.count("reclaimed")
                 record.doubted = -1
