@@ -42,7 +42,8 @@ class LoopSignal:
         self._runtime.on_books(lambda: self._resolve(True))
 
     def _resolve(self, outcome: bool) -> None:
-        if not self._future.done():
+        # of a closed loop: then nobody is left who waits
+        if not self._future.done() and not self._future.get_loop().is_closed():
             self._future.set_result(outcome)
 
     def wait(self, timeout: Optional[float] = None) -> bool:

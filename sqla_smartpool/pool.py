@@ -177,9 +177,7 @@ class SmartPool(Insight):
         self._open_eyes()
         connecting = Connecting(self, self.journal)
         liveness = Liveness(self, self.journal)
-        self.upkeep = Upkeep(
-            self, connecting, liveness, self.journal, self.lookout
-        )
+        self.upkeep = Upkeep(self, connecting, liveness, self.journal)
         self.checkout = Checkout(
             self,
             connecting,

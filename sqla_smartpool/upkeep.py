@@ -20,7 +20,6 @@ from .exc import without_traceback
 from .journal import Journal
 from .liveness import Answer
 from .liveness import Liveness
-from .lookout import Lookout
 from .plan import Plan
 from .plan import plan
 from .plan import Seen
@@ -59,11 +58,9 @@ class Upkeep:
         connecting: Connecting,
         liveness: Liveness,
         journal: Journal,
-        lookout: Lookout,
     ) -> None:
         self._pool = pool
         self._journal = journal
-        self._lookout = lookout
         self._connecting = connecting
         self._liveness = liveness
         self.active = False
@@ -148,17 +145,18 @@ class Upkeep:
         if math.inf > late > pool.settings.check_interval + _LATE:
             pool.logger.info("upkeep was stopped for %.0f s", late)
             self.suspect_all()
-        try:
-            self._look_around(now)
-        except Exception:  # upkeep must go on; the next look tries again
-            pool.count("_failed_passes")
-            log.exception("a look of upkeep failed")
+        for step in (
+            pool.inventory.mend,
+            pool.take_notes,
+            partial(self._begin_pass, now),
+        ):
+            try:
+                step()
+            except Exception:  # upkeep must go on; the next look tries again
+                pool.count("_failed_passes")
+                log.exception("a look of upkeep failed")
 
-    def _look_around(self, now: float) -> None:
-        pool = self._pool
-        pool.trace()
-        pool.inventory.mend()
-        self._lookout.look_for_leaks()
+    def _begin_pass(self, now: float) -> None:
         if self._under_way(now):
             self._again = True
             return
@@ -167,7 +165,7 @@ class Upkeep:
         if todo:
             self._pass_began = now
             try:
-                pool.runtime.spawn(partial(self._pass, todo, now))
+                self._pool.runtime.spawn(partial(self._pass, todo, now))
             except RuntimeError:  # interpreter exit: there is no upkeep then
                 self._pass_began = None
 

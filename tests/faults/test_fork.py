@@ -49,7 +49,7 @@ COMMON = """
 import gc, os, sys, threading, time
 from sqlalchemy import create_engine, text
 from sqla_smartpool import SmartPool
-from sqla_smartpool.tickets import Grip
+from sqla_smartpool.record import Grip
 from tests.lab.scripts import told
 from tests.lab.waiting import eventually
 
