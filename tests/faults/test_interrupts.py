@@ -126,6 +126,7 @@ def test_an_interrupt_at_any_line_loses_nothing_beyond_one_pass(
     everywhere(side, world, scenario)
 
 
+@pytest.mark.pain("only Exception caught")
 @pytest.mark.parametrize("error", [GreenletExit, TimeLimit])
 @pytest.mark.parametrize(
     "side, world",
