@@ -42,6 +42,9 @@ _LATE = 5.0
 _OVERDUE = 1.0
 #: a pass that takes longer than this is given up for lost, seconds
 _LONGEST_PASS = 120.0
+#: a connect that failed, or might not be made, is tried again after so long at
+#: the earliest, seconds
+_NEXT_TRY = 0.1
 #: what nobody seems to have may be on its way for so long, seconds
 _DOUBT = 1.0
 #: SQLAlchemy may take so long to reset what was dropped, which nobody seems
@@ -339,7 +342,8 @@ class Upkeep:
         opened = self._connecting.one(why, seconds, up_to)
         if opened is None and pool.inventory.backoff.failing:
             retry_at = pool.inventory.backoff.retry_at
-            self.wake(max(0.0, retry_at - pool.runtime.clock()))
+            # its time may have come long ago, while callers take the attempts
+            self.wake(max(_NEXT_TRY, retry_at - pool.runtime.clock()))
         return opened
 
     def _close(self, record: Record, reason: str) -> bool:

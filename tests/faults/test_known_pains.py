@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from sqla_smartpool import upkeep
 from tests.lab import matrix
 from tests.lab import written
 from tests.lab.callers import Callers
@@ -235,7 +236,7 @@ def test_a_pool_that_is_always_in_use_hands_out_none_that_is_too_old(
 
 @pytest.mark.pain("storm while down")
 @both
-@pytest.mark.parametrize("with_callers", [False])
+@pytest.mark.parametrize("with_callers", [False, True])
 def test_ten_minutes_of_a_database_that_is_down_stay_within_the_bucket(
     world: str, with_callers: bool
 ) -> None:
@@ -264,6 +265,42 @@ def test_ten_minutes_of_a_database_that_is_down_stay_within_the_bucket(
     database.heal()
     callers.world.advance(6.0)
     database.check(open=5)
+    callers.leave()
+
+
+class Spins(BaseException):
+    """What ends a look that is one of too many."""
+
+
+@pytest.mark.pain("storm while down")
+@both
+def test_upkeep_does_not_spin_while_callers_take_the_attempts(
+    world: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers = Callers(world, min_size=2, max_size=4)
+    database = callers.database
+    database.once("connect", OSError("down"), OSError("down"))
+    looks, plan = [], upkeep.plan
+
+    def counted(*args: Any) -> Any:
+        looks.append(args)
+        if len(looks) > 100:
+            raise Spins
+        return plan(*args)
+
+    monkeypatch.setattr(upkeep, "plan", counted)
+    gate = database.always("connect", callers.world.gate())
+    callers.call("start", wait=False)
+    callers.world.advance(0.0)
+    callers.ask()
+    # upkeep would like to try as well, and may not
+    callers.pool.upkeep.wake(0.5)
+    callers.world.advance(0.9)
+    assert database.count("connect") == 2 + 1
+    assert len(looks) < 20
+    gate.open()
+    callers.world.settle()
+    assert callers.execute().error is None
     callers.leave()
 
 
