@@ -425,6 +425,10 @@ def test_a_new_limit_counts_at_once_and_not_after_the_next_look(
     callers.call("resize", min_size=1, max_size=2)
     callers.world.advance(1.0)
     callers.database.check(open=2)
+    callers.world.advance(100.0)
+    callers.pool._recycle = 50
+    callers.world.advance(1.0)
+    assert callers.pool.stats().closed_lifetime == 2
     callers.leave()
 
 
