@@ -24,6 +24,10 @@ from .tickets import Purpose
 
 log = logging.getLogger("sqla_smartpool.upkeep")
 
+#: a connect that failed, or might not be made, is tried again after so long at
+#: the earliest, seconds
+_NEXT_TRY = 0.1
+
 
 class Keeper(Protocol):
     """Who has the chores done."""
@@ -109,7 +113,8 @@ class Chores:
         opened = self._connecting.one(why, seconds, up_to)
         if opened is None and pool.inventory.backoff.failing:
             retry_at = pool.inventory.backoff.retry_at
-            self._keeper.wake(max(0.0, retry_at - pool.runtime.clock()))
+            # its time may have come long ago, while callers take the attempts
+            self._keeper.wake(max(_NEXT_TRY, retry_at - pool.runtime.clock()))
         return opened
 
     # -- pinging -----------------------------------------------------------

@@ -401,7 +401,11 @@ class SmartPool(Insight):
         if max_size is not None:
             changes["max_size"] = max_size
         self._change_settings(**changes)
-        self.upkeep.wake()
+
+    def _change_settings(self, **changes: Any) -> None:
+        super()._change_settings(**changes)
+        # or a new age would be noticed only at the next look; from any thread
+        self.runtime.on_books(self.upkeep.wake)
 
     def drain(self) -> None:
         """Replace every connection: idle ones now, the others when they come

@@ -243,6 +243,7 @@ def test_an_async_pool_outside_of_a_loop_says_what_to_do(
             pass
 
 
+@pytest.mark.pain("swallowed hand-off")
 def test_a_caller_that_is_cancelled_as_it_is_served_passes_it_on(
     server: Server,
 ) -> None:

@@ -117,6 +117,7 @@ gc.collect()
 """
 
 
+@pytest.mark.pain("second event loop")
 @pytest.mark.parametrize("drivername, tls", WAYS)
 def test_loops_in_a_row_and_loops_closed_without_dispose_leave_nothing(
     start: Any, drivername: str, tls: bool

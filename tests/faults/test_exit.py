@@ -203,6 +203,7 @@ work()
 }
 
 
+@pytest.mark.pain("slow exit")
 @pytest.mark.parametrize(
     "some", [0, 1, 2], ids="a third of the ways {}".format
 )
@@ -250,6 +251,7 @@ UNDER_WAY = [
 ]
 
 
+@pytest.mark.pain("slow exit")
 @pytest.mark.parametrize(
     "drivername", DRIVERS if DURATIONS is LONG else DRIVERS[::3]
 )
@@ -341,6 +343,7 @@ def async_program_of(
     return f"{settings}\n{script}"
 
 
+@pytest.mark.pain("slow exit")
 @pytest.mark.parametrize("drivername", ASYNC_DRIVERS)
 def test_the_process_leaves_at_once_with_an_async_pool_in_any_use(
     request: pytest.FixtureRequest, drivername: str
@@ -351,6 +354,7 @@ def test_the_process_leaves_at_once_with_an_async_pool_in_any_use(
     assert_leave_soon(server, drivername, scripts)
 
 
+@pytest.mark.pain("slow exit")
 @pytest.mark.parametrize("drivername", ASYNC_DRIVERS)
 def test_a_loops_process_leaves_at_once_amid_what_is_never_answered(
     request: pytest.FixtureRequest, drivername: str

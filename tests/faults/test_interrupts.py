@@ -82,9 +82,7 @@ def everywhere(
 ) -> None:
     """Do something again and again, interrupted one line later each time."""
     scene = Scene(side, world.pool_class)
-    stride, visits = (
-        (1, math.inf) if DURATIONS is LONG else (world.stride, 1)
-    )
+    stride, visits = (1, math.inf) if DURATIONS is LONG else (world.stride, 1)
     at = random.randint(1, stride)
     problems = []
     while place := interrupt(scenario(scene), at, error, visits):
@@ -134,6 +132,7 @@ def test_an_interrupt_at_any_line_loses_nothing_beyond_one_pass(
     everywhere(side, world, scenario)
 
 
+@pytest.mark.pain("only Exception caught")
 @pytest.mark.parametrize("error", [GreenletExit, TimeLimit])
 @pytest.mark.parametrize(
     "side, world",

@@ -120,6 +120,7 @@ PROVOKE: dict[str, Callable[[Callers], None]] = {
 }
 
 
+@pytest.mark.pain("only Exception caught")
 @both
 @pytest.mark.parametrize("error", [Mistake, Exit])
 @pytest.mark.parametrize("name", PROVOKE)
@@ -255,6 +256,7 @@ def test_a_creator_that_returns_a_connection_again_gets_no_second_owner(
     callers.leave()
 
 
+@pytest.mark.pain("only Exception caught")
 @both
 @pytest.mark.parametrize("error", [Error, Disconnected, OSError, Exit])
 def test_a_rollback_that_fails_on_return_frees_the_room(
@@ -331,6 +333,7 @@ def test_a_close_that_hangs_holds_no_caller_up(
     callers.leave()
 
 
+@pytest.mark.pain("upkeep dies")
 @both
 @pytest.mark.parametrize("part", ["_decide", "_carry_out", "ping"])
 def test_a_pass_that_raises_is_logged_once_and_upkeep_goes_on(
