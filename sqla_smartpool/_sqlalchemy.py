@@ -7,7 +7,8 @@ fails when one of them changes.  Beside what is imported here:
   ``_invalidate`` and ``_close_connection`` are overridden;
 * ``Pool._creator``, ``_dialect`` and ``_reset_on_return`` are read;
 * ``_ConnectionRecord.get_connection``, ``fairy_ref`` and ``fresh``, and
-  ``_ConnectionFairy.dbapi_connection`` are used by :mod:`.record`;
+  ``_ConnectionFairy.dbapi_connection`` and ``_connection_record`` are used by
+  :mod:`.record`;
 * ``Dialect._do_ping_w_event`` is called;
 * the listeners' ``_exec_once_mutex`` and ``_exec_w_sync_once``, and what
   ``util.only_once`` remembers, are mended by :func:`let_first_connect_begin`.
