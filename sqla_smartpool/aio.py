@@ -8,6 +8,7 @@ differs from :mod:`.runtime`.
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop
 from contextvars import Context
 import inspect
 import random
@@ -185,11 +186,14 @@ def let_go(record: Record, dialect: Any) -> None:
     connection = record.dbapi_connection
     if connection is None:
         return
-    # away from the running loop and SQLAlchemy's greenlet, drivers do not
-    # try to await
-    elsewhere = threading.Thread(target=end, args=(dialect, connection))
-    elsewhere.start()
-    elsewhere.join()
+    if _get_running_loop() is None:
+        end(dialect, connection)
+    else:
+        # away from the running loop and SQLAlchemy's greenlet, drivers do
+        # not try to await
+        elsewhere = threading.Thread(target=end, args=(dialect, connection))
+        elsewhere.start()
+        elsewhere.join()
     if record.line is not None:
         record.line.sever()
 

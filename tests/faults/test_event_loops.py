@@ -149,6 +149,8 @@ AMID = COMMON + """
 async def linger():
     be_patient()
     await pool.start()
+    # those that are new need no ping
+    await asyncio.gather(job(), job())
     print("ready")
     wait_for("frozen")
     tasks = [asyncio.create_task(pool.check())]

@@ -1,7 +1,7 @@
 """Runs a few callers of the pool in every order of their steps.
 
 Each caller is a greenlet; it runs alone until it is about to touch something
-contended (:mod:`tests.lab.watched`), and there any other may go on instead.
+contended (:mod:`tests.lab.accesses`), and there any other may go on instead.
 What lies between two such accesses concerns the caller alone, so that more
 switches would show nothing new.
 
@@ -27,7 +27,7 @@ from typing import Hashable
 from typing import Optional
 
 from tests.lab import complaints
-from tests.lab import watched
+from tests.lab import accesses
 from tests.lab.schedule import Caller
 from tests.lab.schedule import Choice
 from tests.lab.schedule import Pruned
@@ -92,7 +92,7 @@ class Explorer:
     def explore(self) -> Report:
         """Run them all, or until one fails."""
         report = Report()
-        with watched.watching():
+        with accesses.watching():
             for self._bound in range(self._preemptions + 1):
                 self._explore(report)
                 if report.failure is not None:
@@ -108,6 +108,7 @@ class Explorer:
                 self._tell(report, run)
                 break
             if run.learned:
+                accesses.report_readers(self.written)
                 self._begin_anew()
             elif not self._next_path():
                 break
@@ -119,7 +120,7 @@ class Explorer:
 
     def replay(self, schedule: list[tuple[str, str]]) -> Run:
         """Run one schedule, which this exploration has found to fail."""
-        with watched.watching():
+        with accesses.watching():
             return self._replay(schedule)
 
     def _replay(self, schedule: list[tuple[str, str]]) -> Run:
@@ -138,7 +139,7 @@ class Explorer:
 
     def _run_once(self, tells: bool = False) -> Run:
         run = Run(self, self._bound, tells)
-        with watched.by(run), complaints.to(run):
+        with accesses.by(run), complaints.to(run):
             self._scenario(run)
             run.play()
         return run
