@@ -7,7 +7,8 @@ fails when one of them changes.  Beside what is imported here:
   ``_invalidate`` and ``_close_connection`` are overridden;
 * ``Pool._creator``, ``_dialect`` and ``_reset_on_return`` are read;
 * ``_ConnectionRecord.get_connection``, ``fairy_ref`` and ``fresh``, and
-  ``_ConnectionFairy.dbapi_connection`` are used by :mod:`.record`;
+  ``_ConnectionFairy.dbapi_connection`` and ``_connection_record`` are used by
+  :mod:`.record`;
 * what resets and returns a connection refers to its record, in the module
   ``sqlalchemy.pool.base``, for as long as it does;
 * ``Dialect._do_ping_w_event`` is called;

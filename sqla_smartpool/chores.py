@@ -114,8 +114,7 @@ class Chores:
         if opened is None and pool.inventory.backoff.failing:
             retry_at = pool.inventory.backoff.retry_at
             # its time may have come long ago, while callers take the attempts
-            pause = max(_NEXT_TRY, retry_at - pool.runtime.clock())
-            self._keeper.wake(pause)
+            self._keeper.wake(max(_NEXT_TRY, retry_at - pool.runtime.clock()))
         return opened
 
     # -- pinging -----------------------------------------------------------

@@ -245,7 +245,10 @@ class SmartPool(Insight):
                 # the pool was disposed in between
                 self.chores.dismiss(record, record.going)
         else:
+            interruption = record.take_interruption()
             self.runtime.on_books(partial(self._return_slowly, record))
+            if interruption is not None:
+                raise interruption
 
     def _return_slowly(self, record: Record) -> None:
         inventory = self.inventory

@@ -109,6 +109,7 @@ class Record(_ConnectionRecord):
         "going",
         "succeeded",
         "broken",
+        "interruption",
         "handed",
         "line",
         "peek",
@@ -136,6 +137,10 @@ class Record(_ConnectionRecord):
         self.succeeded = False
         #: it was invalidated, by its user or by SQLAlchemy
         self.broken = False
+        #: by what its user was interrupted meanwhile, and the user's proxy
+        self.interruption: Optional[tuple[BaseException, weakref.ref[Any]]] = (
+            None
+        )
         #: who has it in hand, before its user does or without one: the
         #: waiter that it was last handed to, or the grip of who tends it
         self.handed: Optional[weakref.ref[Any]] = None
@@ -163,6 +168,9 @@ class Record(_ConnectionRecord):
         """
         if self.dbapi_connection is not None:
             return self.dbapi_connection
+        if self.interruption is not None:
+            # a listener of "checkout" wants another connection
+            raise self.interruption[0]
         connection = super().get_connection()
         self._opened()
         return connection
@@ -327,4 +335,24 @@ class Record(_ConnectionRecord):
             self.trusted_until = -math.inf
         if not soft and self.fairy_ref is not None:
             self.broken = True
-        super().invalidate(e, soft)
+        try:
+            super().invalidate(e, soft)
+        except BaseException as error:
+            if isinstance(error, Exception) or self.fairy_ref is None:
+                raise
+            # whoever calls this returns the record next, or has it connect
+            # anew; without that it would be lost to the garbage collector
+            self.interruption = error, self.fairy_ref
+
+    def take_interruption(self) -> Optional[BaseException]:
+        """Return what is to be raised now, as it could not be raised while
+        the connection was invalidated."""
+        if self.interruption is None:
+            return None
+        error, holder = self.interruption
+        self.interruption = None
+        fairy = holder()
+        if fairy is not None:
+            # or it could return the record when it is somebody else's
+            fairy._connection_record = None
+        return error

@@ -86,7 +86,9 @@ def test_a_server_that_is_silent_for_a_while_does_not_get_its_pool_emptied(
     before = sessions_of(pool)
     server = postgresql_database.server
     server.freeze()
-    side.eventually(lambda: pool.chores.silence.total, "connects stall as well")
+    side.eventually(
+        lambda: pool.chores.silence.total, "connects stall as well"
+    )
     looks = pool.stats().connections_num
     side.eventually(
         lambda: pool.stats().connections_num >= looks + 2, "more looks"

@@ -47,7 +47,8 @@ def test_signatures_are_as_they_were(function: Any, expected: Any) -> None:
 def test_fields_are_where_they_were() -> None:
     record = {"fairy_ref", "fresh", "dbapi_connection", "starttime"}
     assert record <= set(_ConnectionRecord.__slots__)
-    assert "dbapi_connection" in _ConnectionFairy.__slots__
+    fairy = {"dbapi_connection", "_connection_record"}
+    assert fairy <= set(_ConnectionFairy.__slots__)
 
 
 def test_the_first_connect_is_remembered_as_it_was() -> None:

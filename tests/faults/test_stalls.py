@@ -104,7 +104,9 @@ def test_a_pooler_that_pauses_keeps_its_connections(
     pool: Any = engine.pool
     before = connections(engine)
     proxy.stall()
-    side.eventually(lambda: pool.chores.silence.total, "connects stall as well")
+    side.eventually(
+        lambda: pool.chores.silence.total, "connects stall as well"
+    )
     attempts = len(proxy.attempts)
     side.eventually(
         lambda: len(proxy.attempts) >= attempts + 2, "it tries again"
@@ -131,7 +133,8 @@ def test_a_pause_that_ends_with_the_first_connect_costs_no_more(
     proxy.stall()
     pool.upkeep.suspect_all()
     side.eventually(
-        lambda: pool.chores.silence.unanswered >= 2 and pool.stats().pool_connecting,
+        lambda: pool.chores.silence.unanswered >= 2
+        and pool.stats().pool_connecting,
         "a connect has begun",
     )
     proxy.heal()
@@ -157,7 +160,9 @@ def test_a_pause_under_load_costs_callers_time_and_the_pool_little(
     pool: Any = engine.pool
     before = connections(engine)
     proxy.stall()
-    side.eventually(lambda: pool.chores.silence.total, "connects stall as well")
+    side.eventually(
+        lambda: pool.chores.silence.total, "connects stall as well"
+    )
     callers = [side.begin(lambda: side.use(engine, 1)) for _ in range(4)]
     side.waiting(engine, 4)
     proxy.heal()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import field
+from random import Random
 from typing import Callable
 from typing import Hashable
 from typing import Optional
@@ -32,6 +33,11 @@ from tests.lab.schedule import Caller
 from tests.lab.schedule import Choice
 from tests.lab.schedule import Pruned
 from tests.lab.schedule import Run
+
+#: so many schedules in a row that show nothing new
+_ENOUGH = 40
+#: how probable it is that a caller goes on by itself
+_STAY = 0.9
 
 
 @dataclass
@@ -88,16 +94,29 @@ class Explorer:
         #: by state: the most preemptions that were left there
         self._seen: dict[int, int] = {}
         self._script: Optional[list[tuple[str, str]]] = None
+        self._random: Optional[Random] = None
 
     def explore(self) -> Report:
         """Run them all, or until one fails."""
         report = Report()
         with accesses.watching():
+            self._learn()
             for self._bound in range(self._preemptions + 1):
                 self._explore(report)
                 if report.failure is not None:
                     break
         return report
+
+    def _learn(self) -> None:
+        """Run schedules at random, until they show nothing new that is
+        contended: whatever turns out later costs more time."""
+        self._bound, self._random = self._preemptions, Random(0)
+        quiet = 0
+        while quiet < _ENOUGH:
+            run = self._run_once()
+            quiet = 0 if run.learned else quiet + 1
+            accesses.report_readers(self.written)
+        self._random = None
 
     def _explore(self, report: Report) -> None:
         self._begin_anew()
@@ -162,6 +181,9 @@ class Explorer:
         if self._script is not None:
             wanted = self._script[len(run.schedule)]
             return next(each for each in options if each[:2] == wanted)
+        if self._random is not None:
+            stay = self._random.random() < _STAY
+            return options[0] if stay else self._random.choice(options)
         if run.depth < len(self._path):
             node = self._path[run.depth]
             assert node.options == options, "the scenario is not repeatable"

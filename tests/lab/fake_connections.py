@@ -215,6 +215,9 @@ class FakeWithSocket(Fake):
 class FakeAsync(Fake):
     """One whose steps are coroutines, each with an await at least."""
 
+    #: called when it is aborted, by what holds up one of its steps
+    on_abort: Callable[[], object] = staticmethod(lambda: None)
+
     async def _do(self, name: str) -> None:
         with self._step(name):
             await asyncio.sleep(0)
@@ -230,6 +233,7 @@ class FakeAsync(Fake):
         if self.is_open:
             with self._step("abort"):
                 pass
+            self.on_abort()
 
 
 class FakeAsyncWithHealth(FakeAsync, FakeWithHealth):
@@ -277,8 +281,17 @@ class Adapted(AsyncAdapt_terminate, AsyncAdapt_dbapi_connection):
         await_(self._connection.ping())
 
     async def _terminate_graceful_close(self) -> None:
-        # bounded, as asyncpg's is
-        await asyncio.wait_for(self._connection.close(), 2.0)
+        try:
+            # bounded, as asyncpg's is
+            await asyncio.wait_for(self._close_if_open(), 2.0)
+        except (Error, asyncio.TimeoutError):
+            # one that was aborted meanwhile is of no interest any more
+            if self._connection.is_open:
+                raise
+
+    async def _close_if_open(self) -> None:
+        if self._connection.is_open:
+            await self._connection.close()
 
     def _terminate_force_close(self) -> None:
         self._connection.abort()
