@@ -23,6 +23,8 @@ from tests.lab.world import Actor
 
 #: how long a checkout may take, and a connect; seconds
 TIMEOUT = 30.0
+#: how long a ping may take, seconds
+PING_TIMEOUT = 5.0
 
 
 class Refused(Error):
@@ -62,9 +64,10 @@ class Caller:
     def ends(self) -> float:
         """When it has been served, or refused.
 
-        One that does not queue may have a connection opened for it.
+        One that does not queue may have a connection pinged, and then another
+        opened for it.
         """
-        return self.since + (self.timeout or TIMEOUT)
+        return self.since + (self.timeout or PING_TIMEOUT + TIMEOUT)
 
 
 class Notes:
