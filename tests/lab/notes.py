@@ -17,6 +17,7 @@ from tests.lab.fake_connections import Error
 from tests.lab.fake_connections import Fake
 from tests.lab.fake_connections import FakeWithHealth
 from tests.lab.fake_connections import FakeWithSocket
+from tests.lab.fake_connections import who
 from tests.lab.fake_dbapi import driver_connection
 from tests.lab.fake_dbapi import FakeDatabase
 from tests.lab.world import Actor
@@ -40,7 +41,8 @@ class Caller:
     _numbers = itertools.count()
 
     def __init__(self, pool: Any, since: float, timeout: float) -> None:
-        self.number = next(self._numbers)
+        #: in the order in which they began
+        self.number = 0
         self.pool, self.since, self.timeout = pool, since, timeout
         self.thread: Any = None
         self.actor: Any = None
@@ -55,6 +57,9 @@ class Caller:
 
     def __repr__(self) -> str:
         return f"caller {self.number} ({self.state})"
+
+    def begins(self) -> None:
+        self.number, self.thread = next(self._numbers), who()
 
     @property
     def interrupted(self) -> bool:
