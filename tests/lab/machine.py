@@ -14,7 +14,6 @@ import logging
 import sys
 from typing import Any
 from typing import Callable
-from typing import Optional
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
