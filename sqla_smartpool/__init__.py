@@ -24,12 +24,14 @@ from .holders import ConnectionInfo
 from .holders import Holder
 from .observe import observe
 from .pool import SmartPool
+from .sizing import Advice
 from .stats import CheckResult
 from .stats import PoolStats
 
 __version__ = "0.1.0"
 
 __all__ = (
+    "Advice",
     "AsyncSmartPool",
     "Cause",
     "CheckResult",

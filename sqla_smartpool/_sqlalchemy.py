@@ -9,6 +9,8 @@ fails when one of them changes.  Beside what is imported here:
 * ``_ConnectionRecord.get_connection``, ``fairy_ref`` and ``fresh``, and
   ``_ConnectionFairy.dbapi_connection`` and ``_connection_record`` are used by
   :mod:`.record`;
+* what resets and returns a connection refers to its record, in the module
+  ``sqlalchemy.pool.base``, for as long as it does;
 * ``Dialect._do_ping_w_event`` is called;
 * the listeners' ``_exec_once_mutex`` and ``_exec_w_sync_once``, and what
   ``util.only_once`` remembers, are mended by :func:`let_first_connect_begin`.
@@ -31,12 +33,16 @@ except ImportError:
     from sqlalchemy.util import await_only as await_
 
 __all__ = (
+    "MODULE",
     "_ConnectionRecord",
     "await_",
     "greenlet_spawn",
     "let_first_connect_begin",
     "warn_if_unknown",
 )
+
+#: where SQLAlchemy resets and returns connections
+MODULE = _ConnectionRecord.__module__
 
 #: the versions, as (major, minor), that the list above was checked against
 CHECKED = ((2, 0), (2, 1))

@@ -8,6 +8,7 @@ differs from :mod:`.runtime`.
 from __future__ import annotations
 
 import asyncio
+from asyncio import _get_running_loop
 from contextvars import Context
 import inspect
 import random
@@ -42,7 +43,8 @@ class LoopSignal:
         self._runtime.on_books(lambda: self._resolve(True))
 
     def _resolve(self, outcome: bool) -> None:
-        if not self._future.done():
+        # of a closed loop: then nobody is left who waits
+        if not self._future.done() and not self._future.get_loop().is_closed():
             self._future.set_result(outcome)
 
     def wait(self, timeout: Optional[float] = None) -> bool:
@@ -184,11 +186,14 @@ def let_go(record: Record, dialect: Any) -> None:
     connection = record.dbapi_connection
     if connection is None:
         return
-    # away from the running loop and SQLAlchemy's greenlet, drivers do not
-    # try to await
-    elsewhere = threading.Thread(target=end, args=(dialect, connection))
-    elsewhere.start()
-    elsewhere.join()
+    if _get_running_loop() is None:
+        end(dialect, connection)
+    else:
+        # away from the running loop and SQLAlchemy's greenlet, drivers do
+        # not try to await
+        elsewhere = threading.Thread(target=end, args=(dialect, connection))
+        elsewhere.start()
+        elsewhere.join()
     if record.line is not None:
         record.line.sever()
 

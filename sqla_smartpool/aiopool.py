@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import _get_running_loop
+import atexit
 import functools
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ from ._sqlalchemy import greenlet_spawn
 from .aio import end
 from .aio import let_go
 from .aio import LoopRuntime
+from .pool import all_pools
 from .pool import SmartPool
 from .runtime import Runtime
 
@@ -144,3 +146,14 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         traceback: Optional[TracebackType],
     ) -> None:
         await self.stop()
+
+
+def _abandon_what_is_left() -> None:
+    """At exit, when a loop was closed without a dispose: drivers complain of
+    connections that are collected then."""
+    for pool in list(all_pools):
+        if isinstance(pool, AsyncSmartPool) and pool.runtime.closed:
+            pool.abandon()
+
+
+atexit.register(_abandon_what_is_left)

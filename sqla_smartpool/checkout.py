@@ -152,7 +152,7 @@ class Checkout:
         if reason is None and now >= record.expires_at:
             reason = "lifetime"
         if reason is not None:
-            self._upkeep.dismiss(record, reason)
+            self._upkeep.chores.dismiss(record, reason)
             return False
         alive = False
         try:

@@ -132,6 +132,13 @@ class Connecting:
         retry_at = pool.inventory.backoff.retry_at
         return max(0.0, retry_at - pool.runtime.clock())
 
+    @property
+    def longest(self) -> float:
+        """For how many seconds a connect has been under way; 0: none is."""
+        now = self._pool.runtime.clock()
+        grants = self._pool.inventory.grants
+        return max((now - grant.begun for grant in grants), default=0.0)
+
     def ask(self, why: Purpose, up_to: float = inf) -> Optional[Grant]:
         """Claim room for a connect of upkeep's, if it may be made now.
 

@@ -42,6 +42,10 @@ class PoolCore(QueuePool):
         """Begin or end to note more of each checkout, as it is asked for."""
         raise NotImplementedError
 
+    def take_notes(self) -> None:
+        """See whether something is to be told, or kept for who asks."""
+        raise NotImplementedError
+
     def count(self, name: str) -> None:
         """Add one to a counter of :class:`.PoolStats`."""
         self.inventory.post(self.inventory.count, name)

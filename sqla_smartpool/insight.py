@@ -16,6 +16,8 @@ from .lookout import FIRST_LOOK
 from .lookout import Lookout
 from .record import Record
 from .runtime import call_weakly
+from .sizing import Advice
+from .sizing import Meter
 from .stats import PoolStats
 from .watched import WatchedPool
 from .whereabouts import here
@@ -26,8 +28,10 @@ class Insight(QueuePoolFace):
 
     def _open_eyes(self) -> None:
         self.journal = Journal(self)
-        self.lookout = Lookout(WatchedPool(self))
+        watched = WatchedPool(self)
+        self.lookout = Lookout(watched)
         self._watches_waits = False
+        self.meter = Meter(watched, self.stats)
 
     def holders(self) -> list[Holder]:
         """Tell who has connections, and where they stand; longest first."""
@@ -44,6 +48,16 @@ class Insight(QueuePoolFace):
     def stats(self) -> PoolStats:
         """Return the state of the pool, and what it has done so far."""
         return self.inventory.stats()
+
+    def advise(self) -> Advice:
+        """Tell which sizes would have served, by what was measured in the
+        last day, or since the pool was made."""
+        return self.meter.advise()
+
+    def take_notes(self) -> None:
+        self.trace()
+        self.lookout.look_for_leaks()
+        self.meter.look()
 
     # -- what is noted of checkouts, if asked for ---------------------------
 

@@ -1,7 +1,6 @@
-"""Who has which connection, who waits for one, and who may open one.
+"""Who gets which connection, in which order, and who may open one.
 
-The only mutable truth of the pool.  It does no I/O, and has no clock and no
-threads of its own.
+It does no I/O, and has no clock and no threads of its own.
 
 Two rules keep it simple:
 
@@ -10,46 +9,33 @@ Two rules keep it simple:
   a returner puts it back and then looks for waiters; a waiter is entered and
   then idle connections are looked for.  One of the two always sees the other.
 
-* Every other change is *posted*.  Whoever posts one tries for the key; who
-  has it carries out all that has been posted, in order, serves the waiters,
-  and looks again after letting go.  Nobody ever blocks on the key, so it does
-  not matter that the garbage collector may return a connection in the middle
-  of a change on the same thread: that return is carried out right after it.
+* Every other change is posted, as :mod:`.changes` tells.
 
-An exception may tear a caller away in the middle of anything here, even of a
-change that somebody else has posted.  So a change stays posted until it has
-been made, and does no harm when it is made twice; a waiter is served before
-it leaves the queue; and what is in somebody's hands is known by a weak
-reference to them, so that it is found when they vanish.
+Whoever is in the middle of something may be torn away by an exception.  So a
+waiter is served before it leaves the queue, and what is in somebody's hands
+is known by a weak reference to them, so that it is found when they vanish.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections import deque
-from collections import OrderedDict
 from functools import partial
 from itertools import islice
 import math
-import threading
-from typing import Any
 from typing import Callable
 from typing import Optional
 import weakref
 
-from .backoff import Backoff
 from .backoff import is_authentication_error
+from .books import Books
 from .exc import without_traceback
 from .histogram import bucket_of
-from .histogram import Histogram
 from .histogram import summed
-from .key import Key
 from .record import Grip
 from .record import Record
 from .runtime import Runtime
 from .runtime import Signal
 from .settings import Settings
-from .stats import PoolStats
 from .tickets import Grant
 from .tickets import Outcome
 from .tickets import Purpose
@@ -64,30 +50,8 @@ _SOON = 1.0
 _MOMENT = 0.3
 
 
-def _histogram(tally: list[int], count: int, seconds: float) -> Histogram:
-    """Those of ``count`` that are not in the tally were the shortest."""
-    shortest = tally[0] + max(count - sum(tally), 0)
-    return Histogram((shortest, *tally[1:]), seconds)
-
-
-def _there(connects: dict[weakref.ref[Grant], None]) -> list[Grant]:
-    grants = (reference() for reference in connects.copy())
-    return [grant for grant in grants if grant is not None]
-
-
-_Letter = tuple[Callable[..., object], tuple[Any, ...]]
-
-
-def _change_nothing() -> None:
-    """The change that is posted to have the waiters looked at."""
-
-
-class Inventory:
-    """The books of one pool.
-
-    Names that begin with an underscore are touched with the key only; so
-    are ``members``, ``opening``, ``waiters`` and ``counts``, which others
-    may read.
+class Inventory(Books):
+    """Hands the connections out, and takes them back.
 
     :param settings: of the pool; replaced when it is resized.
     :param runtime: clock, chance and signals.
@@ -107,214 +71,16 @@ class Inventory:
         dismiss: Callable[[Record, str], object],
         look_again: Callable[[float], object],
     ) -> None:
-        self.settings = settings
-        #: callers open connections themselves
-        self.inline = False
-        self._runtime = runtime
+        super().__init__(settings, runtime)
         self._connect = connect
         self._dismiss = dismiss
         self._look_again = look_again
-
-        #: connections that wait for a caller, the newest right; taken from
-        #: and added to by anyone, without the key
-        self.idle: deque[Record] = deque()
-        #: of these, the ones that no caller should run into any more: upkeep
-        #: pings them, or cuts them for the room
-        self.aside: deque[Record] = deque()
-        #: connections in the hands of upkeep, which adds and removes them
-        self.tending: set[Record] = set()
-        #: what upkeep pings, or is about to take for that, and since when;
-        #: it adds and removes
-        self.asked: dict[Record, float] = {}
-        #: records whose connection is gone; their ``record_info`` is not
-        self.empty: deque[Record] = deque(maxlen=100)
-        #: every record that has, or had until its close, a connection
-        self.members: dict[Record, None] = {}
-        #: the connects under way, each for as long as somebody makes it
-        self.opening: dict[weakref.ref[Grant], None] = {}
-        #: those that took so long that others were given their room
-        self.overdue: dict[weakref.ref[Grant], None] = {}
-        #: callers in the order in which they asked
-        self.waiters: OrderedDict[Waiter, None] = OrderedDict()
-        #: the counters of :class:`.PoolStats`; times in seconds
-        self.counts: Counter[str] = Counter()
-        #: the waits, the connects that succeeded, and the longer ones of the
-        #: uses of connections that are gone, by their length
-        self.waits = summed([])
-        self.connects = summed([])
-        self.long_uses = summed([])
-        self.backoff = Backoff(runtime.chance)
-        #: when a connect last succeeded
-        self.arrived_at = -math.inf
-        self.closed = False
-        self.paused = False
-        #: it was disposed: callers who waited, or are late, are served, and
-        #: nothing is kept for others
-        self.retired = False
-        #: takes an idle connection, or raises IndexError
-        self.take: Callable[[], Record] = self.idle.pop
-        self._impatient: dict[Waiter, None] = {}
-        #: who waits for the pool to fill, or to become empty
-        self._watchers: dict[Signal, Callable[[], bool]] = {}
-
-        #: held by who changes the settings
-        self.changing = threading.RLock()
-        self._key = Key()
-        self._mail: deque[_Letter] = deque()
-        #: the change that is being made, or was interrupted
-        self._begun: Optional[_Letter] = None
-        #: what is to be done without the key; taken from by anyone
-        self._todo: deque[Callable[[], object]] = deque()
         self.open_gates()
-
-    # -- how changes are made -------------------------------------------
-
-    def post(self, change: Callable[..., object], *args: Any) -> None:
-        """Have a change made, now or by whoever is at the books."""
-        self._mail.append((change, args))
-        self._runtime.on_books(self._settle)
-
-    def look(self) -> None:
-        """See whether somebody can be served."""
-        self.post(_change_nothing)
-
-    def _settle(self) -> None:
-        while self._mail:
-            grip = Grip()
-            try:
-                try:
-                    if not self._key.take(grip):
-                        return
-                    while self._mail:
-                        self._make_next_change()
-                    self._assign()
-                finally:
-                    self._key.give_back(grip)
-            finally:
-                # an exception may come in the middle of the first one, too
-                self._key.give_back(grip)
-            while self._todo:
-                try:
-                    act = self._todo.popleft()
-                except IndexError:
-                    break  # somebody else has done it
-                act()
-
-    def _make_next_change(self) -> None:
-        letter = self._mail[0]
-        if letter is self._begun:
-            # it was interrupted: once more, but no more, as it may itself
-            # be what fails
-            self._mail.popleft()
-        self._begun = letter
-        change, args = letter
-        change(*args)
-        if self._mail and self._mail[0] is letter:
-            self._mail.popleft()
-        self._begun = None
 
     def mend(self) -> None:
         """Bring in order what was interrupted; for upkeep's thread only."""
-        self._key.reclaim()
+        self.reclaim_key()
         self.post(self._mend)
-
-    # -- what can be read at any time ------------------------------------
-
-    @property
-    def busy(self) -> bool:
-        """Somebody is in the middle of a change."""
-        return self._key.locked()
-
-    @property
-    def size(self) -> int:
-        """Connections that are open."""
-        return len(self.members)
-
-    @property
-    def in_use(self) -> int:
-        """Connections in the hands of callers."""
-        return max(0, self.size - self.idle_now - len(self.tending))
-
-    @property
-    def idle_now(self) -> int:
-        return len(self.idle) + len(self.aside)
-
-    def resting(self) -> list[Record]:
-        """The connections in nobody's hands."""
-        return [*self.idle.copy(), *self.aside.copy()]
-
-    @property
-    def room(self) -> float:
-        """How many more connections may be opened; infinite: no ceiling."""
-        ceiling = self.settings.ceiling
-        if ceiling is None:
-            return math.inf
-        return ceiling - len(self.members) - len(self.opening)
-
-    @property
-    def grants(self) -> list[Grant]:
-        """The connects under way that have room."""
-        return _there(self.opening)
-
-    @property
-    def under_way(self) -> list[Grant]:
-        """All connects under way."""
-        return _there(self.opening) + _there(self.overdue)
-
-    @property
-    def leaving(self) -> int:
-        """Connections in the hands of upkeep that will not come back."""
-        return sum(record.going is not None for record in self.tending.copy())
-
-    @property
-    def room_to_be(self) -> float:
-        """The room when all that are being closed now are closed."""
-        return self.room + self.leaving
-
-    @property
-    def staying(self) -> int:
-        """Connections that are open or being opened, and are to be kept."""
-        kept = sum(record.going is None for record in self.members.copy())
-        return kept + len(self.opening)
-
-    def stats(self) -> PoolStats:
-        """Sum up; what is counted per checkout is kept with the records."""
-        members = self.members.copy()
-        settings, counts = self.settings, self.counts
-        uses = counts["_uses"] + sum(record.uses for record in members)
-        usage = counts["usage_ms"] + sum(record.usage for record in members)
-        times = {
-            "usage_ms": usage,
-            "requests_wait_ms": counts["requests_wait_ms"],
-            "connections_ms": counts["connections_ms"],
-        }
-        plain = {
-            name: number
-            for name, number in counts.copy().items()
-            if not name.startswith("_") and name not in times
-        }
-        connect_time = Histogram(
-            tuple(self.connects), counts["_successful_connects"]
-        )
-        return PoolStats(
-            pool_min=settings.min_size,
-            pool_max=settings.ceiling or 0,
-            pool_size=self.size,
-            pool_available=self.idle_now,
-            pool_in_use=self.in_use,
-            pool_connecting=len(self.opening),
-            requests_waiting=len(self.waiters),
-            requests_num=uses + counts["requests_errors"],
-            **{name: round(1000 * seconds) for name, seconds in times.items()},
-            **plain,
-            wait_time=_histogram(self.waits, uses, counts["requests_wait_ms"]),
-            use_time=_histogram(
-                summed([self.long_uses, *(rec.long_uses for rec in members)]),
-                uses - self.in_use,
-                usage,
-            ),
-            connect_time=connect_time,
-        )
 
     # -- changes by callers: to be posted ---------------------------------
 

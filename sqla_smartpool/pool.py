@@ -24,6 +24,8 @@ from .inventory import Inventory
 from .liveness import closing_the_dead
 from .liveness import Liveness
 from .liveness import quietly
+from .milestones import wait_until_empty
+from .milestones import wait_until_full
 from .record import Record
 from .runtime import call_weakly
 from .runtime import Runtime
@@ -177,9 +179,8 @@ class SmartPool(Insight):
         self._open_eyes()
         connecting = Connecting(self, self.journal)
         liveness = Liveness(self, self.journal)
-        self.upkeep = Upkeep(
-            self, connecting, liveness, self.journal, self.lookout
-        )
+        self.upkeep = Upkeep(self, connecting, liveness, self.journal)
+        self.chores = self.upkeep.chores
         self.checkout = Checkout(
             self,
             connecting,
@@ -192,7 +193,7 @@ class SmartPool(Insight):
             settings,
             self.runtime,
             connect=connecting.beside,
-            dismiss=self.upkeep.dismiss,
+            dismiss=self.chores.dismiss,
             look_again=self._look_again,
         )
         self._thread_bound = None
@@ -242,7 +243,7 @@ class SmartPool(Insight):
                 inventory.look()
             if record.going is not None and inventory.seize(record):
                 # the pool was disposed in between
-                self.upkeep.dismiss(record, record.going)
+                self.chores.dismiss(record, record.going)
         else:
             interruption = record.take_interruption()
             self.runtime.on_books(partial(self._return_slowly, record))
@@ -267,7 +268,7 @@ class SmartPool(Insight):
             # two may have thought so at the same time
             self.upkeep.wake()
         else:
-            self.upkeep.dismiss(record, str(record.going))
+            self.chores.dismiss(record, str(record.going))
 
     # -- what SQLAlchemy calls besides -------------------------------------
 
@@ -288,11 +289,11 @@ class SmartPool(Insight):
             if self.can_ping:
                 self.upkeep.suspect_all()
             else:
-                self.upkeep.dismiss_all("unhealthy")
+                self.chores.dismiss_all("unhealthy")
             if getattr(connection, "is_valid", False):
                 connection.invalidate(exception)
         else:
-            self.upkeep.dismiss_all("unhealthy")
+            self.chores.dismiss_all("unhealthy")
         self.upkeep.wake()
 
     def _close_connection(
@@ -335,7 +336,7 @@ class SmartPool(Insight):
         self.upkeep.stop()
         self._disposed = True
         self.inventory.retired = True
-        self.upkeep.dismiss_all("close")
+        self.chores.dismiss_all("close")
         self.logger.info("Pool disposed. %s", self.status())
 
     # -- what users call ---------------------------------------------------
@@ -352,9 +353,9 @@ class SmartPool(Insight):
         """
         self._open_again()
         self.upkeep.begin()
-        self.upkeep.fill()
+        self.chores.fill()
         if wait:
-            self.upkeep.wait_until_full(timeout)
+            wait_until_full(self, timeout)
 
     def wait(self, timeout: float = 30.0) -> None:
         """Wait until ``min_size`` connections are open: a readiness probe.
@@ -364,7 +365,7 @@ class SmartPool(Insight):
         :raises Exception: the driver's own, at once, when credentials are
             wrong or the database does not exist.
         """
-        self.upkeep.wait_until_full(timeout)
+        wait_until_full(self, timeout)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Close the pool; :meth:`start` opens it again.
@@ -378,8 +379,8 @@ class SmartPool(Insight):
         inventory = self.inventory
         self.upkeep.stop()
         inventory.post(inventory.close_gates, True)
-        self.upkeep.dismiss_all("close")
-        self.upkeep.wait_until_empty(timeout)
+        self.chores.dismiss_all("close")
+        wait_until_empty(self, timeout)
 
     def check(self) -> CheckResult:
         """Ping every idle connection now, and replace the unhealthy ones."""
@@ -403,12 +404,16 @@ class SmartPool(Insight):
         if max_size is not None:
             changes["max_size"] = max_size
         self._change_settings(**changes)
-        self.upkeep.wake()
+
+    def _change_settings(self, **changes: Any) -> None:
+        super()._change_settings(**changes)
+        # or a new age would be noticed only at the next look; from any thread
+        self.runtime.on_books(self.upkeep.wake)
 
     def drain(self) -> None:
         """Replace every connection: idle ones now, the others when they come
         back; callers never see a gap."""
-        self.upkeep.drain()
+        self.chores.drain()
 
     def pause(self) -> None:
         """Have checkouts wait, while their timeouts run: for a failover."""

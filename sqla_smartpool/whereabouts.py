@@ -87,6 +87,17 @@ def has_gone(who: Who) -> bool:
     return isinstance(who, weakref.ref) and who() is None
 
 
+def has_in_hand(module: str, thing: object) -> bool:
+    """Tell whether a function of a module, called by any thread or greenlet
+    and not yet at its end, refers to something."""
+    return any(
+        thing is local
+        for frame in _all_frames()
+        if frame.f_globals.get("__name__") == module
+        for local in list(frame.f_locals.values())
+    )
+
+
 def waits_for(who: Who) -> Iterator[Who]:
     """Yield who waits for somebody to come to an end: tasks that await a
     task, directly or through ``gather``, a task group and the like; first
@@ -118,6 +129,15 @@ def frames_of_thread(ident: int) -> Iterator[FrameType]:
             if id(item) == ident and isinstance(item, greenlet):
                 frame = item.gr_frame
     return _outwards(frame)
+
+
+def _all_frames() -> Iterator[FrameType]:
+    for running in sys._current_frames().values():
+        yield from _outwards(running)
+    for item in gc.get_objects():
+        # not isinstance(), which asks proxies for what they stand for
+        if issubclass(type(item), greenlet):
+            yield from _outwards(item.gr_frame)
 
 
 def _outwards(frame: Optional[FrameType]) -> Iterator[FrameType]:

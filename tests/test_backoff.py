@@ -31,6 +31,7 @@ def attempts_within(
         backoff.failed(now, now, DOWN, locked_out)
 
 
+@pytest.mark.pain("storm while down")
 @pytest.mark.parametrize(
     "locked_out, bucket, rate", [(False, 5, 10.0), (True, 3, 0.2)]
 )

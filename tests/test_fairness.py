@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
+
 from sqla_smartpool._sqlalchemy import await_
 from tests.conftest import Database
 from tests.conftest import Side
@@ -16,6 +18,7 @@ HOLD = 0.01
 SECONDS = 2.0
 
 
+@pytest.mark.pain("unfair queue")
 def test_a_hundred_who_ask_again_at_once_get_equal_shares(
     sqlite_database: Database, side: Side
 ) -> None:

@@ -89,6 +89,7 @@ class Books:
         return held
 
 
+@pytest.mark.pain("unfair queue")
 def test_waiters_are_served_in_the_order_in_which_they_asked() -> None:
     books = Books(max_size=2)
     first, second = books.stock(2)
@@ -105,6 +106,7 @@ def test_a_connect_serves_whoever_waits_first() -> None:
     assert [w.outcome for w in waiters] == records
 
 
+@pytest.mark.pain("more than the ceiling")
 def test_never_more_connections_than_the_ceiling() -> None:
     books = Books(max_size=3)
     for _ in range(10):
@@ -265,6 +267,7 @@ def test_a_waiter_that_has_left_is_passed_over() -> None:
     assert waiter.outcome is record
 
 
+@pytest.mark.pain("swallowed hand-off")
 def test_a_waiter_served_at_the_moment_it_leaves_knows() -> None:
     books = Books(max_size=1)
     (record,) = books.stock(1)
@@ -273,6 +276,7 @@ def test_a_waiter_served_at_the_moment_it_leaves_knows() -> None:
     assert waiter.give_up() is record
 
 
+@pytest.mark.pain("lost wake-up")
 def test_freed_room_serves_the_next_waiter_at_once() -> None:
     books = Books(max_size=1)
     (record,) = books.stock(1)

@@ -132,6 +132,7 @@ def test_the_replacement_is_open_before_the_old_one_is_closed(
     assert not before & side.sessions()
 
 
+@pytest.mark.pain("closed in use")
 @matrix.on(matrix.BOTH)
 def test_one_in_use_is_replaced_when_it_comes_home(side: Client) -> None:
     engine = side.started(min_size=1, max_size=2, max_lifetime=0.5, **BUSY)
@@ -148,6 +149,7 @@ def test_one_in_use_is_replaced_when_it_comes_home(side: Client) -> None:
         assert side.session(connection) != mine
 
 
+@pytest.mark.pain("no lifetime under load")
 @matrix.on(matrix.BOTH)
 def test_no_connection_handed_out_has_reached_max_lifetime(
     side: Client,
@@ -172,6 +174,7 @@ def test_no_connection_handed_out_has_reached_max_lifetime(
     assert engine.pool.stats().requests_errors == 0
 
 
+@pytest.mark.pain("jitter redrawn")
 @matrix.on(matrix.BOTH)
 def test_jitter_is_drawn_once_at_birth(
     side: Client, monkeypatch: pytest.MonkeyPatch

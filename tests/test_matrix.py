@@ -49,6 +49,7 @@ def test_the_floor_serves_without_another_connect(side: Client) -> None:
     assert engine.pool.stats().connections_num == 4
 
 
+@pytest.mark.pain("floor not refilled")
 @matrix.on(matrix.NETWORKED)
 def test_the_floor_is_back_without_traffic_after_one_was_terminated(
     side: Client,
@@ -65,6 +66,7 @@ def test_the_floor_is_back_without_traffic_after_one_was_terminated(
     assert engine.pool.stats().connections_num == 4
 
 
+@pytest.mark.pain("floor not refilled")
 @matrix.on(matrix.NETWORKED)
 def test_the_floor_is_back_without_traffic_after_all_were_terminated(
     side: Client,
@@ -78,6 +80,7 @@ def test_the_floor_is_back_without_traffic_after_all_were_terminated(
     assert engine.pool.stats().connections_num == 6
 
 
+@pytest.mark.pain("floor closed and reopened")
 @matrix.on(matrix.EVERY)
 def test_a_hundred_idle_passes_reconnect_nothing(
     side: Client, monkeypatch: pytest.MonkeyPatch
@@ -120,6 +123,7 @@ def test_stop_leaves_nothing_open(side: Client) -> None:
     assert pool.stats().pool_size == 0
 
 
+@pytest.mark.pain("check that leaves a trace")
 @matrix.on(matrix.TCP)
 def test_pings_leave_no_transaction_open(side: Client) -> None:
     engine = side.started(min_size=3, max_size=3, **QUIET)
@@ -128,6 +132,7 @@ def test_pings_leave_no_transaction_open(side: Client) -> None:
     assert side.server.execute(TRANSACTIONS[side.server.name]) == []
 
 
+@pytest.mark.pain("check that leaves a trace")
 @matrix.on(matrix.TCP)
 def test_a_transaction_that_a_health_check_opens_is_rolled_back(
     side: Client,

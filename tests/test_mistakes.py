@@ -124,9 +124,9 @@ def test_a_pass_that_raises_is_logged_and_the_next_one_comes(
     engine = engine_on(
         server, min_size=2, ping_after=0.01, check_interval=0.05
     )
-    upkeep = engine.pool.upkeep
+    upkeep, chores = engine.pool.upkeep, engine.pool.chores
     raised: list[object] = []
-    carry_out, ping = upkeep._carry_out, upkeep._ping
+    carry_out, ping = upkeep._carry_out, chores.ping
 
     def fail_once(todo: Any) -> None:
         upkeep._carry_out = carry_out
@@ -134,12 +134,12 @@ def test_a_pass_that_raises_is_logged_and_the_next_one_comes(
         raise ZeroDivisionError("a mistake of ours")
 
     def fail_to_ping(record: Any) -> Any:
-        upkeep._ping = ping
+        chores.ping = ping
         raised.append(record)
         raise ZeroDivisionError("a mistake of ours")
 
     engine.pool.start()
-    upkeep._carry_out, upkeep._ping = fail_once, fail_to_ping
+    upkeep._carry_out, chores.ping = fail_once, fail_to_ping
     pings = engine.pool.stats().checks_num
     eventually(lambda: engine.pool.stats().checks_num > pings + 4)
     assert len(raised) >= 2
@@ -243,6 +243,7 @@ def test_an_async_pool_outside_of_a_loop_says_what_to_do(
             pass
 
 
+@pytest.mark.pain("swallowed hand-off")
 def test_a_caller_that_is_cancelled_as_it_is_served_passes_it_on(
     server: Server,
 ) -> None:

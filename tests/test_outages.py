@@ -86,7 +86,9 @@ def test_a_server_that_is_silent_for_a_while_does_not_get_its_pool_emptied(
     before = sessions_of(pool)
     server = postgresql_database.server
     server.freeze()
-    side.eventually(lambda: pool.upkeep._outage, "connects stall as well")
+    side.eventually(
+        lambda: pool.chores.silence.total, "connects stall as well"
+    )
     looks = pool.stats().connections_num
     side.eventually(
         lambda: pool.stats().connections_num >= looks + 2, "more looks"
@@ -95,7 +97,7 @@ def test_a_server_that_is_silent_for_a_while_does_not_get_its_pool_emptied(
     kept = before & sessions_of(pool)
     assert len(kept) >= len(before) - pool.settings.num_workers - 1
     server.thaw()
-    side.eventually(lambda: not pool.upkeep._outage, "it has ended")
+    side.eventually(lambda: not pool.chores.silence.total, "it has ended")
     side.eventually(lambda: pool.stats().pool_available >= 8, "the floor")
     assert kept <= sessions_of(pool)
     with engine.connect() as connection:
@@ -129,4 +131,4 @@ def test_suspects_are_replaced_first_when_new_connects_succeed(
     monkeypatch.setattr(Liveness, "ping", silent)
     side.eventually(lambda: not before & sessions_of(pool), "all are replaced")
     side.eventually(lambda: pool.stats().pool_available >= 6, "the floor")
-    assert not pool.upkeep._outage
+    assert not pool.chores.silence.total

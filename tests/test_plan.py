@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from sqla_smartpool.plan import plan
 from sqla_smartpool.plan import Seen
 from sqla_smartpool.plan import Snapshot
@@ -42,6 +44,7 @@ def test_the_surplus_is_closed_when_unused_for_keep_alive() -> None:
     assert todo.look_in == 1.0
 
 
+@pytest.mark.pain("floor closed and reopened")
 def test_the_floor_is_never_closed_for_idleness() -> None:
     idle = [seen(idle=5000) for _ in range(3)]
     for _ in range(100):

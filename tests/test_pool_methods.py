@@ -35,6 +35,7 @@ def test_stop_waits_for_what_is_in_use_and_closes_it(side: Client) -> None:
     side.eventually(side.has(0), "the server has seen them go")
 
 
+@pytest.mark.pain("return after the end")
 @matrix.on(matrix.BOTH)
 def test_what_is_in_use_for_longer_is_closed_when_it_comes_home(
     side: Client,

@@ -279,6 +279,7 @@ def test_size_idle_and_lifetime_limits_hold_for_a_url_of_the_environment(
     assert_kept_within(watch, database, 4, 4, side)
 
 
+@pytest.mark.pain("change unnoticed")
 def test_resizing_under_load_serves_those_who_wait_and_keeps_the_new_floor(
     database: Database, side: Side
 ) -> None:

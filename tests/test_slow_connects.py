@@ -70,6 +70,7 @@ def test_a_slow_connect_costs_its_caller_the_timeout_and_ends_in_the_pool(
     assert (stats.requests_timeouts, stats.requests_errors) == (1, 1)
 
 
+@pytest.mark.pain("lost wake-up")
 @matrix.on(matrix.BOTH)
 def test_a_connect_whose_caller_has_left_serves_the_next_one(
     side: Client,

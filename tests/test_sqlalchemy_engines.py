@@ -248,6 +248,7 @@ def test_disposing_without_closing_keeps_options_listeners_and_connections(
         side.eventually(lambda: not database.sessions(), "no session is left")
 
 
+@pytest.mark.pain("return after the end")
 def test_connections_out_at_dispose_are_closed_when_they_come_back(
     database: Database, side: Side
 ) -> None:
@@ -273,6 +274,7 @@ def test_connections_out_at_dispose_are_closed_when_they_come_back(
     assert engine.pool is not old
 
 
+@pytest.mark.pain("return after the end")
 def test_a_checkout_while_the_engine_is_disposed_leaves_nothing_open(
     database: Database, side: Side
 ) -> None:

@@ -39,6 +39,7 @@ STOPPED = 2.5
 # The wall clock
 
 
+@pytest.mark.pain("clock jump")
 @matrix.on(matrix.BOTH)
 @pytest.mark.parametrize("step", [TWO_HOURS, -TWO_HOURS])
 def test_a_wall_clock_that_is_set_opens_and_closes_nothing(
@@ -159,6 +160,7 @@ def stoppable(side: Client) -> tuple[Engine, Any]:
     return engine, runtime
 
 
+@pytest.mark.pain("clock jump")
 @matrix.on(matrix.TCP)
 def test_after_a_stop_the_dead_are_not_handed_out_and_the_living_are_kept(
     side: Client,
@@ -355,6 +357,7 @@ def faketime() -> dict[str, str]:
     missing("libfaketime (Debian: faketime)")
 
 
+@pytest.mark.pain("clock jump")
 @matrix.on(matrix.BOTH)
 def test_a_process_whose_clock_is_set_keeps_every_connection(
     side: Client,

@@ -90,9 +90,16 @@ async def job():
         await asyncio.sleep(0.01)
         assert await connection.scalar(text("SELECT 1")) == 1
 
-async def contend():
+def be_patient():
     # or asyncio would tell of a busy machine
     asyncio.get_running_loop().slow_callback_duration = 60
+
+async def leave():
+    be_patient()
+    await engine.dispose()
+
+async def contend():
+    be_patient()
     await asyncio.gather(*[job() for _ in range(20)])
 """
 IN_A_ROW = COMMON + """
@@ -105,11 +112,12 @@ for _ in range(2):
     loop.close()
     gc.collect()
 run(contend())
-run(engine.dispose())
+run(leave())
 gc.collect()
 """
 
 
+@pytest.mark.pain("second event loop")
 @pytest.mark.parametrize("drivername, tls", WAYS)
 def test_loops_in_a_row_and_loops_closed_without_dispose_leave_nothing(
     start: Any, drivername: str, tls: bool
@@ -139,8 +147,10 @@ def test_loops_of_uvloop_in_a_row_leave_nothing(
 # "left".
 AMID = COMMON + """
 async def linger():
-    asyncio.get_running_loop().slow_callback_duration = 60
+    be_patient()
     await pool.start()
+    # those that are new need no ping
+    await asyncio.gather(job(), job())
     print("ready")
     wait_for("frozen")
     tasks = [asyncio.create_task(pool.check())]
@@ -167,7 +177,7 @@ gc.collect()
 print("left")
 wait_for("thawed")
 run(contend())
-run(engine.dispose())
+run(leave())
 gc.collect()
 """
 
@@ -213,7 +223,7 @@ def never(connection):
     await_(ways_out.wait())
 
 async def amid_the_first_connect():
-    asyncio.get_running_loop().slow_callback_duration = 60
+    be_patient()
     await pool.start(wait=False)
     while len(engine.sync_engine.pool.inventory.opening) < 2:
         await asyncio.sleep(0.01)
@@ -234,7 +244,7 @@ else:
 engine.dialect.initialize = slowly
 run(contend())
 assert engine.dialect.server_version_info is not None
-run(engine.dispose())
+run(leave())
 """
 
 
@@ -252,7 +262,7 @@ def test_a_loop_ended_amid_the_very_first_connect_does_not_harm_the_next(
 
 DROPPED = COMMON + """
 async def hold():
-    asyncio.get_running_loop().slow_callback_duration = 60
+    be_patient()
     connection = await engine.connect()
     await connection.execute(text("SELECT 1"))
     return connection
@@ -261,7 +271,7 @@ held = run(hold())
 del held
 gc.collect()
 run(contend())
-run(engine.dispose())
+run(leave())
 """
 
 

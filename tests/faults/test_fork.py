@@ -49,7 +49,7 @@ COMMON = """
 import gc, os, sys, threading, time
 from sqlalchemy import create_engine, text
 from sqla_smartpool import SmartPool
-from sqla_smartpool.tickets import Grip
+from sqla_smartpool.record import Grip
 from tests.lab.scripts import told
 from tests.lab.waiting import eventually
 
@@ -166,6 +166,7 @@ def assert_no_session_is_harmed(program: Program, server: Any) -> None:
     eventually(lambda: not server.sessions(), message="no session is left")
 
 
+@pytest.mark.pain("child collects", "fork with a lock held")
 @pytest.mark.parametrize("drivername, tls", WAYS)
 def test_fork_amid_pings_and_connects_leaves_the_parents_sessions_alone(
     request: pytest.FixtureRequest, drivername: str, tls: bool
@@ -343,6 +344,7 @@ loop.close()
 """
 
 
+@pytest.mark.pain("child collects")
 @pytest.mark.parametrize("drivername, tls", ASYNC_WAYS)
 def test_fork_of_a_loops_process_leaves_the_parents_sessions_alone(
     request: pytest.FixtureRequest, drivername: str, tls: bool

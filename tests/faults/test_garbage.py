@@ -239,6 +239,7 @@ def test_a_doubt_about_a_connection_does_not_outlive_it(tmp_path: Any) -> None:
 # An engine
 
 
+@pytest.mark.pain("never collected")
 def test_an_engine_dropped_without_dispose_is_collected(tmp_path: Any) -> None:
     engine = sqlite_engine(tmp_path, min_size=2)
     engine.pool.start()

@@ -9,8 +9,8 @@ import pytest
 
 from sqla_smartpool.exc import PoolClosedError
 from sqla_smartpool.exc import PoolTimeoutError
-from tests.lab.explored_callers import House
-from tests.lab.explored_callers import Refused
+from tests.lab.explored_pool import House
+from tests.lab.explored_pool import Refused
 from tests.lab.explorer import Explorer
 from tests.lab.schedule import Run
 
@@ -159,7 +159,7 @@ def disposed_while_connecting(run: Run) -> None:
 def pinged(run: Run) -> None:
     house = House(run, stock=1, max_size=1, beside=True)
     record = house.books.idle[0]
-    run.add("upkeep", lambda: house.pool.upkeep._ping(record))
+    run.add("upkeep", lambda: house.pool.chores.ping(record))
     run.add("A", house.use)
     run.add("B", house.use)
 
@@ -167,14 +167,14 @@ def pinged(run: Run) -> None:
 def pinged_while_disposed(run: Run) -> None:
     house = House(run, stock=1, max_size=1, beside=True)
     record = house.books.idle[0]
-    run.add("upkeep", lambda: house.pool.upkeep._ping(record))
+    run.add("upkeep", lambda: house.pool.chores.ping(record))
     run.add("dispose", house.pool.dispose)
 
 
 def closed_for_idleness(run: Run) -> None:
     house = House(run, stock=1, max_size=1)
     record = house.books.idle[0]
-    run.add("upkeep", lambda: house.pool.upkeep._close(record, "idle"))
+    run.add("upkeep", lambda: house.pool.chores.close(record, "idle"))
     run.add("A", house.use)
     run.add("B", house.use)
 
@@ -182,7 +182,7 @@ def closed_for_idleness(run: Run) -> None:
 def renewed(run: Run) -> None:
     house = House(run, stock=1, max_size=2, beside=True)
     record = house.books.idle[0]
-    run.add("upkeep", lambda: house.pool.upkeep.renew(record, "lifetime"))
+    run.add("upkeep", lambda: house.pool.chores.renew(record, "lifetime"))
     run.add("A", house.use)
 
 

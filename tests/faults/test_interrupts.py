@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import random
 from typing import Any
 from typing import Callable
@@ -35,16 +36,17 @@ SQLITE = matrix.Case("sqlite")
 
 class World(NamedTuple):
     """A driver, how its connections are opened, and how far apart the lines
-    are at which a run in short form is interrupted."""
+    are at which a run in short form is interrupted; such a run counts a line
+    once, however often it is passed."""
 
     name: str
     pool_class: Any
     stride: int
 
 
-CALLERS = World("callers", interrupts.ManualPool, 1)
+CALLERS = World("callers", interrupts.ManualPool, 5)
 WORKERS = World("workers", interrupts.Beside, 1)
-NETWORK = World("network", interrupts.ManualPool, 11)
+NETWORK = World("network", interrupts.ManualPool, 31)
 
 #: with whom connections are opened, closed and pinged
 WORLDS = [
@@ -80,10 +82,10 @@ def everywhere(
 ) -> None:
     """Do something again and again, interrupted one line later each time."""
     scene = Scene(side, world.pool_class)
-    stride = 1 if DURATIONS is LONG else world.stride
+    stride, visits = (1, math.inf) if DURATIONS is LONG else (world.stride, 1)
     at = random.randint(1, stride)
     problems = []
-    while place := interrupt(scenario(scene), at, error):
+    while place := interrupt(scenario(scene), at, error, visits):
         try:
             check(scene)
         except Exception as problem:
@@ -95,17 +97,21 @@ def everywhere(
 
 
 def interrupt(
-    operation: Callable[[], object], at: int, error: type[BaseException]
+    operation: Callable[[], object],
+    at: int,
+    error: type[BaseException],
+    visits: float,
 ) -> str:
     """Do something, and raise in the middle of it.
 
+    :param visits: how often one and the same line counts.
     :return: where; empty: it was at its end before.
     """
 
     def tear() -> None:
         raise error
 
-    Runtime.steps = steps = Steps(at, tear, sqlalchemy=True)
+    Runtime.steps = steps = Steps(at, tear, visits=visits, sqlalchemy=True)
     try:
         with steps:
             operation()
@@ -126,6 +132,7 @@ def test_an_interrupt_at_any_line_loses_nothing_beyond_one_pass(
     everywhere(side, world, scenario)
 
 
+@pytest.mark.pain("only Exception caught")
 @pytest.mark.parametrize("error", [GreenletExit, TimeLimit])
 @pytest.mark.parametrize(
     "side, world",

@@ -81,6 +81,7 @@ def assert_is_told(loops: Any, work: Coroutine[Any, Any, Any]) -> None:
     assert "one engine per loop" in str(refused.value)
 
 
+@pytest.mark.pain("second event loop")
 def test_a_second_live_loop_is_told_of_both_and_of_the_remedy(
     engine_of: Any, loops: Any
 ) -> None:

@@ -104,7 +104,9 @@ def test_a_pooler_that_pauses_keeps_its_connections(
     pool: Any = engine.pool
     before = connections(engine)
     proxy.stall()
-    side.eventually(lambda: pool.upkeep._outage, "connects stall as well")
+    side.eventually(
+        lambda: pool.chores.silence.total, "connects stall as well"
+    )
     attempts = len(proxy.attempts)
     side.eventually(
         lambda: len(proxy.attempts) >= attempts + 2, "it tries again"
@@ -112,7 +114,7 @@ def test_a_pooler_that_pauses_keeps_its_connections(
     kept = before & connections(engine)
     assert len(kept) >= THIRTY - LOST
     proxy.heal()
-    side.eventually(lambda: not pool.upkeep._outage, "it has ended")
+    side.eventually(lambda: not pool.chores.silence.total, "it has ended")
     side.eventually(lambda: at_rest(engine), "the floor")
     side.pinged(engine)
     assert kept <= connections(engine)
@@ -131,7 +133,8 @@ def test_a_pause_that_ends_with_the_first_connect_costs_no_more(
     proxy.stall()
     pool.upkeep.suspect_all()
     side.eventually(
-        lambda: pool.upkeep._silent >= 2 and pool.stats().pool_connecting,
+        lambda: pool.chores.silence.unanswered >= 2
+        and pool.stats().pool_connecting,
         "a connect has begun",
     )
     proxy.heal()
@@ -157,13 +160,15 @@ def test_a_pause_under_load_costs_callers_time_and_the_pool_little(
     pool: Any = engine.pool
     before = connections(engine)
     proxy.stall()
-    side.eventually(lambda: pool.upkeep._outage, "connects stall as well")
+    side.eventually(
+        lambda: pool.chores.silence.total, "connects stall as well"
+    )
     callers = [side.begin(lambda: side.use(engine, 1)) for _ in range(4)]
     side.waiting(engine, 4)
     proxy.heal()
     for caller in callers:
         caller()
-    side.eventually(lambda: not pool.upkeep._outage, "it has ended")
+    side.eventually(lambda: not pool.chores.silence.total, "it has ended")
     side.eventually(lambda: at_rest(engine), "the floor")
     # each caller has found out by himself, at the cost of one connection
     kept = before & connections(engine)

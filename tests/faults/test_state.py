@@ -179,6 +179,7 @@ def test_a_reset_of_the_programs_own_reaches_what_outlives_a_rollback(
         assert look(side, engine) == before
 
 
+@pytest.mark.pain("check that leaves a trace")
 @matrix.on(matrix.TCP)
 def test_pings_leave_sessions_idle_and_as_they_were(side: Client) -> None:
     engine = side.started(min_size=2, max_size=2, **BUSY)

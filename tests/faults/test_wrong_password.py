@@ -203,6 +203,7 @@ def test_a_wrong_password_is_tried_within_the_bucket_and_told_at_once(
     lanes.end()
 
 
+@pytest.mark.pain("storm while down")
 @pytest.mark.parametrize("callers", [False, True])
 @pytest.mark.parametrize(
     "drivername, kind",

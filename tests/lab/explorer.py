@@ -1,7 +1,7 @@
 """Runs a few callers of the pool in every order of their steps.
 
 Each caller is a greenlet; it runs alone until it is about to touch something
-contended (:mod:`tests.lab.watched`), and there any other may go on instead.
+contended (:mod:`tests.lab.accesses`), and there any other may go on instead.
 What lies between two such accesses concerns the caller alone, so that more
 switches would show nothing new.
 
@@ -22,16 +22,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import field
+from random import Random
 from typing import Callable
 from typing import Hashable
 from typing import Optional
 
 from tests.lab import complaints
-from tests.lab import watched
+from tests.lab import accesses
 from tests.lab.schedule import Caller
 from tests.lab.schedule import Choice
 from tests.lab.schedule import Pruned
 from tests.lab.schedule import Run
+
+#: so many schedules in a row that show nothing new
+_ENOUGH = 40
+#: how probable it is that a caller goes on by itself
+_STAY = 0.9
 
 
 @dataclass
@@ -88,16 +94,29 @@ class Explorer:
         #: by state: the most preemptions that were left there
         self._seen: dict[int, int] = {}
         self._script: Optional[list[tuple[str, str]]] = None
+        self._random: Optional[Random] = None
 
     def explore(self) -> Report:
         """Run them all, or until one fails."""
         report = Report()
-        with watched.watching():
+        with accesses.watching():
+            self._learn()
             for self._bound in range(self._preemptions + 1):
                 self._explore(report)
                 if report.failure is not None:
                     break
         return report
+
+    def _learn(self) -> None:
+        """Run schedules at random, until they show nothing new that is
+        contended: whatever turns out later costs more time."""
+        self._bound, self._random = self._preemptions, Random(0)
+        quiet = 0
+        while quiet < _ENOUGH:
+            run = self._run_once()
+            quiet = 0 if run.learned else quiet + 1
+            accesses.report_readers(self.written)
+        self._random = None
 
     def _explore(self, report: Report) -> None:
         self._begin_anew()
@@ -108,6 +127,7 @@ class Explorer:
                 self._tell(report, run)
                 break
             if run.learned:
+                accesses.report_readers(self.written)
                 self._begin_anew()
             elif not self._next_path():
                 break
@@ -119,7 +139,7 @@ class Explorer:
 
     def replay(self, schedule: list[tuple[str, str]]) -> Run:
         """Run one schedule, which this exploration has found to fail."""
-        with watched.watching():
+        with accesses.watching():
             return self._replay(schedule)
 
     def _replay(self, schedule: list[tuple[str, str]]) -> Run:
@@ -138,7 +158,7 @@ class Explorer:
 
     def _run_once(self, tells: bool = False) -> Run:
         run = Run(self, self._bound, tells)
-        with watched.by(run), complaints.to(run):
+        with accesses.by(run), complaints.to(run):
             self._scenario(run)
             run.play()
         return run
@@ -161,6 +181,9 @@ class Explorer:
         if self._script is not None:
             wanted = self._script[len(run.schedule)]
             return next(each for each in options if each[:2] == wanted)
+        if self._random is not None:
+            stay = self._random.random() < _STAY
+            return options[0] if stay else self._random.choice(options)
         if run.depth < len(self._path):
             node = self._path[run.depth]
             assert node.options == options, "the scenario is not repeatable"

@@ -114,6 +114,8 @@ class Run:
         self._collecting: Optional[Caller] = None
         self._main = greenlet.getcurrent()
         self._made = 0
+        #: the ``id`` of what is just being made
+        self.newborn: Optional[int] = None
 
     # -- for scenarios ---------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import Optional
 from tests.lab.fixtures import missing
 
 _PEM = 1  # SSL_FILETYPE_PEM
+_WANTS = (2, 3)  # SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE
 _CHUNK = 65536
 
 
@@ -54,11 +55,15 @@ class _Tls:
         if got > 0:
             return buffer.raw[:got]
         error = self._library.SSL_get_error(self._ssl, got)
-        return None if error in (2, 3) else b""  # wants to read or write
+        return None if error in _WANTS else b""
 
     def write(self, data: bytes) -> None:
         # the same call again, until the socket has taken it
-        while self._library.SSL_write(self._ssl, data, len(data)) <= 0:
+        while (
+            did := self._library.SSL_write(self._ssl, data, len(data))
+        ) <= 0:
+            if self._library.SSL_get_error(self._ssl, did) not in _WANTS:
+                raise OSError("the client has gone")
             if not select.select([], [self._socket], [], 10)[1]:
                 raise OSError("the client takes nothing")
 
@@ -118,14 +123,31 @@ class _Relay(threading.Thread):
                             return
                         there.sendall(data or b"")
                     if there in ready:
-                        data = there.recv(_CHUNK)
-                        while there.pending():
-                            data += there.recv(_CHUNK)
-                        if not data:
+                        data = _received(there)
+                        if data == b"":
                             return
-                        here.write(data)
+                        if data:
+                            here.write(data)
         finally:
             here.free()
+
+
+def _received(server: ssl.SSLSocket) -> Optional[bytes]:
+    """What has come; empty at the end, None when it was no data.
+
+    Not to be waited for: after the server's own tickets it is the client's
+    turn to speak.
+    """
+    server.setblocking(False)
+    try:
+        data = server.recv(_CHUNK)
+        while server.pending():
+            data += server.recv(_CHUNK)
+        return data
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        server.setblocking(True)
 
 
 class TicketFront:

@@ -27,6 +27,7 @@ import weakref
 
 from sqla_smartpool.backoff import Backoff
 from sqla_smartpool.inventory import Inventory
+from sqla_smartpool.key import Key
 from sqla_smartpool.pool import SmartPool
 from sqla_smartpool.record import Record
 from sqla_smartpool.tickets import Grant
@@ -37,7 +38,28 @@ if TYPE_CHECKING:
     from tests.lab.schedule import Run
 
 #: whose attributes are watched
-CLASSES = (Inventory, Backoff, Waiter, Grant, Record, Upkeep, SmartPool)
+CLASSES = (
+    Inventory,
+    Key,
+    Backoff,
+    Waiter,
+    Grant,
+    Record,
+    Upkeep,
+    SmartPool,
+)
+#: nobody decides by these: statistics, the wall clock's times, and whether
+#: an alarm is set, as none goes off here
+_IGNORED = {
+    "counts",
+    "waits",
+    "connects",
+    "long_uses",
+    "usage",
+    "starttime",
+    "_soft_invalidate_time",
+    "_watches_waits",
+}
 #: operations that change nothing
 _READING = {"copy", "get", "items", "keys", "values", "count", "index"}
 _CONTAINERS = (deque, OrderedDict, dict, set, list, Counter)
@@ -47,7 +69,6 @@ _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _run: Optional[Run] = None
 #: by ``id``: what the things are called that are watched
 _names: dict[int, str] = {}
-_MISSING = object()
 
 
 def name_of(thing: object) -> str:
@@ -143,79 +164,96 @@ class LockShell:
 def _shell(value: Any, owner: str, name: str) -> Any:
     if type(value) in _IMMUTABLE:
         return value
-    if type(value) in _CONTAINERS or type(value) in _LOCKS:
+    if isinstance(value, _CONTAINERS + _LOCKS):
         assert _run is not None
         inside = f"{name}[]"
         label = (owner, inside if _run.active is None else _run.name(inside))
         if type(value) in _LOCKS:
             return LockShell(type(value) is _LOCKS[1], label)
         return Shell(value, label)
-    if isinstance(value, (*_CONTAINERS, weakref.WeakSet)):
+    if isinstance(value, weakref.WeakSet):
         raise TypeError(f"{owner}.{name} cannot be watched: {type(value)}")
     return value
 
 
+class _Reported:
+    """An attribute whose readers are reported."""
+
+    def __init__(self, kind: type, name: str) -> None:
+        self._slot = getattr(kind, name, None)
+        self._name = name
+
+    def __get__(self, thing: Any, kind: type) -> Any:
+        if _run is not None and _run.active is not None:
+            label = _names.get(id(thing))
+            if label is not None:
+                _run.access((label, self._name), "read", False)
+        if self._slot is not None:
+            return self._slot.__get__(thing, kind)
+        try:
+            return thing.__dict__[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
+
+    def __set__(self, thing: Any, value: Any) -> None:
+        if self._slot is not None:
+            self._slot.__set__(thing, value)
+        else:
+            thing.__dict__[self._name] = value
+
+
+def report_readers(written: set[str]) -> None:
+    """Report whoever reads these attributes; nobody else need be."""
+    for kind in CLASSES:
+        for name in written:
+            own = getattr(kind, name, None)
+            if own is None or isinstance(own, MemberDescriptorType):
+                setattr(kind, name, _Reported(kind, name))
+
+
 def _watch(kind: type) -> dict[str, Any]:
-    """What takes the place of a class's own ways to its attributes."""
-    get, put, init = kind.__getattribute__, kind.__setattr__, kind.__init__
-    is_data: dict[str, bool] = {}
-
-    def asks_for_data(name: str) -> bool:
-        attribute = getattr(kind, name, _MISSING)
-        is_data[name] = answer = (
-            attribute is _MISSING
-            or isinstance(attribute, MemberDescriptorType)
-        ) and not name.startswith("__")
-        return answer
-
-    def __getattribute__(self: Any, name: str) -> Any:
-        run = _run
-        if run is not None and run.active is not None:
-            data = is_data.get(name)
-            if data or (data is None and asks_for_data(name)):
-                label = _names.get(id(self))
-                if label is not None:
-                    run.access((label, name), "read", False)
-        return get(self, name)
+    """What takes the place of a class's own way to make and change things."""
+    put, init = kind.__setattr__, kind.__init__
 
     def __setattr__(self: Any, name: str, value: Any) -> None:
         run = _run
         if run is not None:
             label = _names.get(id(self))
-            if label is not None:
-                run.access((label, name), "write", True)
+            if label is not None and name not in _IGNORED:
+                if run.active is not None and id(self) != run.newborn:
+                    run.access((label, name), "write", True)
                 value = _shell(value, label, name)
         put(self, name, value)
 
     def __init__(self: Any, *args: Any, **more: Any) -> None:
-        if _run is not None:
-            _names[id(self)] = _run.name(kind.__name__.lower())
+        run = _run
+        if run is None:
+            return init(self, *args, **more)
+        _names[id(self)] = run.name(kind.__name__.lower())
+        # nobody else knows of it yet
+        before, run.newborn = run.newborn, id(self)
         init(self, *args, **more)
+        run.newborn = before
 
-    return {
-        "__getattribute__": __getattribute__,
-        "__setattr__": __setattr__,
-        "__init__": __init__,
-    }
+    return {"__setattr__": __setattr__, "__init__": __init__}
 
 
 @contextmanager
 def watching() -> Iterator[None]:
     """Have the classes report, for as many runs as are made in here."""
     own = {kind: dict(vars(kind)) for kind in CLASSES}
-    watching = {kind: _watch(kind) for kind in CLASSES}
-    for kind, ways in watching.items():
-        for name, way in ways.items():
+    for kind in CLASSES:
+        for name, way in _watch(kind).items():
             setattr(kind, name, way)
     try:
         yield
     finally:
-        for kind, ways in watching.items():
-            for name in ways:
-                if name in own[kind]:
-                    setattr(kind, name, own[kind][name])
-                else:
+        for kind, before in own.items():
+            for name, value in dict(vars(kind)).items():
+                if name not in before:
                     delattr(kind, name)
+                elif before[name] is not value:
+                    setattr(kind, name, before[name])
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from sqla_smartpool import SmartPool
 from sqla_smartpool.record import Record
 from sqla_smartpool.settings import Settings
 from sqla_smartpool.tickets import Grant
-from tests.lab import watched
+from tests.lab import accesses
 from tests.lab.schedule import Interrupted
 from tests.lab.schedule import Run
 from tests.lab.manual import ManualAlarm
@@ -48,7 +48,10 @@ class ExplorerRuntime:
         self.now = 1000.0
 
     def clock(self) -> float:
-        return self.now
+        return self.now + 0.0  # another object each time, as a real one's
+
+    def who(self) -> None:
+        """Nobody who could be looked up, as callers are no threads."""
 
     def chance(self) -> float:
         return 0.5
@@ -232,18 +235,18 @@ class House:
         owner, attribute = label
         if attribute == "waiters[]" and what == "__setitem__":
             if not args[0]._box.real:  # has not given up already
-                self.queue.append(watched.name_of(args[0]))
+                self.queue.append(accesses.name_of(args[0]))
         elif attribute == "waiters[]" and what == "move_to_end":
-            name = watched.name_of(args[0])
+            name = accesses.name_of(args[0])
             if name in self.queue:
                 self.queue.remove(name)
                 self.queue.insert(0, name)
         elif attribute == "waiters[]" and what == "pop":
-            self._leaves(watched.name_of(args[0]))
+            self._leaves(accesses.name_of(args[0]))
         elif attribute.startswith("_box[]"):
             self._leaves(owner)
             if isinstance(result, (Record, Grant)) and result is args[-1]:
-                before = self._passed.get(owner)
+                before = self._passed.pop(owner, None)
                 self.run.must(not before, f"{owner} comes before {before}")
 
     def _leaves(self, name: str) -> None:
