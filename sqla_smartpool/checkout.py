@@ -92,9 +92,12 @@ class Checkout:
             inventory.post(inventory.enter, waiter, first)
             if inventory.waiters:
                 self._waiting()
-            left = (
-                None if ends == math.inf else ends - self._pool.runtime.clock()
-            )
+            left: Optional[float] = None
+            if impatient:
+                # for a connect or a ping under way, but for no second one
+                left = self._pool.settings.connect_timeout
+            elif ends < math.inf:
+                left = ends - self._pool.runtime.clock()
             waiter.signal.wait(left)
             outcome = waiter.give_up()
         except BaseException:

@@ -14,7 +14,6 @@ import logging
 import sys
 from typing import Any
 from typing import Callable
-from typing import Optional
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
@@ -98,6 +97,7 @@ class PoolMachine(Users, RuleBasedStateMachine):
         open_ones = self.database.open
         open_ones[number % len(open_ones)].kill()
 
+    @precondition(lambda self: len(self.faults) < 2)
     @rule(name=names, hangs=st.booleans())
     def break_down(self, name: str, hangs: bool) -> None:
         """Steps of one kind hang or fail from now on."""
@@ -159,7 +159,7 @@ class PoolMachine(Users, RuleBasedStateMachine):
     def check(self) -> None:
         self._operate(lambda pool: pool.check())
 
-    @precondition(lambda self: not self.closed)
+    @precondition(lambda self: not self.closed and not self.paused)
     @rule()
     def pause(self) -> None:
         self.paused = True
@@ -171,6 +171,7 @@ class PoolMachine(Users, RuleBasedStateMachine):
         self.paused = False
         self._operate(lambda pool: pool.resume())
 
+    @precondition(lambda self: not self.closed)
     @rule(timeout=st.sampled_from([0.0, 10.0]))
     def stop(self, timeout: float) -> None:
         self.closed, self.paused = True, False

@@ -17,12 +17,15 @@ from tests.lab.fake_connections import Error
 from tests.lab.fake_connections import Fake
 from tests.lab.fake_connections import FakeWithHealth
 from tests.lab.fake_connections import FakeWithSocket
+from tests.lab.fake_connections import who
 from tests.lab.fake_dbapi import driver_connection
 from tests.lab.fake_dbapi import FakeDatabase
 from tests.lab.world import Actor
 
 #: how long a checkout may take, and a connect; seconds
 TIMEOUT = 30.0
+#: how long a ping may take, seconds
+PING_TIMEOUT = 5.0
 
 
 class Refused(Error):
@@ -38,7 +41,8 @@ class Caller:
     _numbers = itertools.count()
 
     def __init__(self, pool: Any, since: float, timeout: float) -> None:
-        self.number = next(self._numbers)
+        #: in the order in which they began
+        self.number = 0
         self.pool, self.since, self.timeout = pool, since, timeout
         self.thread: Any = None
         self.actor: Any = None
@@ -54,6 +58,9 @@ class Caller:
     def __repr__(self) -> str:
         return f"caller {self.number} ({self.state})"
 
+    def begins(self) -> None:
+        self.number, self.thread = next(self._numbers), who()
+
     @property
     def interrupted(self) -> bool:
         return self.actor is not None and self.actor.interrupted
@@ -62,9 +69,10 @@ class Caller:
     def ends(self) -> float:
         """When it has been served, or refused.
 
-        One that does not queue may have a connection opened for it.
+        One that does not queue may have a connection pinged, and then another
+        opened for it.
         """
-        return self.since + (self.timeout or TIMEOUT)
+        return self.since + (self.timeout or PING_TIMEOUT + TIMEOUT)
 
 
 class Notes:

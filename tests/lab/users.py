@@ -44,6 +44,13 @@ class Users(Promises):
             left = [each for each in queue if each in self._queue(caller.pool)]
             assert not left, f"a newcomer was served before {left}"
 
+    @rule(timeout=timeouts, number=st.integers(2, 4))
+    def checkout_several(self, timeout: float, number: int) -> None:
+        """Several come at the same time."""
+        for _ in range(number):
+            self._want(timeout)
+        self._let_them()
+
     @rule(timeout=timeouts, steps=steps)
     def checkout_and_cancel(self, timeout: float, steps: int) -> None:
         """A task is cancelled at any of its awaits, or when it is done."""
@@ -56,7 +63,7 @@ class Users(Promises):
         self.callers.append(caller)
 
         def job() -> None:
-            caller.thread = who()
+            caller.begins()
             limit = nullcontext() if timeout == TIMEOUT else deadline(timeout)
             with limit:
                 caller.connection = self.engine.connect()
@@ -117,6 +124,14 @@ class Users(Promises):
     @rule(number=some_one)
     def checkin(self, number: int) -> None:
         self._give_back(self._one("holding", number))
+        self._let_them()
+
+    @precondition(lambda self: self._in("holding"))
+    @rule()
+    def checkin_all(self) -> None:
+        """All that are in use come home at the same time."""
+        for caller in self._in("holding"):
+            self._give_back(caller)
         self._let_them()
 
     @precondition(lambda self: self._in("holding"))

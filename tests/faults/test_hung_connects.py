@@ -1,0 +1,35 @@
+"""Connects that never end hold nobody up for good."""
+
+from __future__ import annotations
+
+import pytest
+
+from sqla_smartpool import PoolTimeoutError
+from tests.lab.callers import Callers
+from tests.lab.callers import WORLDS
+
+#: after so long a connect is written off, where callers do not queue;
+#: seconds
+CONNECT_LIMIT = 30.0
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("max_connecting", [None, 1])
+def test_connects_that_never_end_refuse_who_does_not_queue(
+    world: str, max_connecting: int | None
+) -> None:
+    callers = Callers(
+        world, pool_timeout=0, max_size=3, max_connecting=max_connecting
+    )
+    gate = callers.database.always("connect", callers.world.gate())
+    asked = callers.ask()
+    callers.world.advance(CONNECT_LIMIT - 1.0)
+    assert not asked.done
+    # others have been begun in the meantime, which hang as well
+    callers.world.advance(2.0)
+    assert asked.done and isinstance(asked.error, PoolTimeoutError)
+    gate.open()
+    callers.database.heal()
+    callers.world.settle()
+    callers.is_whole(3)
+    callers.leave()
