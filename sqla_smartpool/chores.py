@@ -281,7 +281,7 @@ class Chores:
                 self._liveness.close(record, grip, reason)
 
         resting = pool.inventory.resting()
-        jobs = [
+        jobs: list[Callable[[], object]] = [
             partial(self._guarded, partial(close, record))
             for record in resting
         ]
