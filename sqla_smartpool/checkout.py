@@ -56,10 +56,10 @@ class Checkout:
         timeout = checkout_timeout(self._pool.settings)
         ends = since + timeout if timeout else math.inf
         self._upkeep.begin()
-        waited = False
+        waited = failed = False
         while True:
             if record is None:
-                outcome = self._queue(since, ends, timeout == 0, waited)
+                outcome = self._queue(since, ends, timeout == 0, failed)
                 waited = True
                 record = self._taken(outcome, since, timeout)
             if self._admit(record, ends):
@@ -69,7 +69,7 @@ class Checkout:
                 if self._pool.inventory.retired:
                     record.going = "close"
                 return record
-            record = None
+            record, failed = None, True
             if not waited and not self._pool.inventory.waiters:
                 try:
                     record = self._pool.inventory.take()

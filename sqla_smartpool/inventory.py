@@ -87,14 +87,17 @@ class Inventory(Books):
     def enter(self, waiter: Waiter, first: bool = False) -> None:
         """A caller queues.
 
-        :param first: it has waited already, and got a dead connection.
+        :param first: it came upon a dead connection, and is before all who
+            asked later than it did.
         """
         if self.closed:
             waiter.serve(Refusal.CLOSED)
             return
         self.waiters[waiter] = None
         if first:
-            self.waiters.move_to_end(waiter, last=False)
+            asked = [w for w in self.waiters if w.since <= waiter.since]
+            for each in reversed(asked):
+                self.waiters.move_to_end(each, last=False)
         if waiter.impatient:
             self._impatient[waiter] = None
         limit = self.settings.max_waiting
