@@ -628,11 +628,16 @@ class Upkeep:
     def _close_idle(self, reason: str) -> None:
         """Close what is idle, whoever waits."""
         pool = self._pool
-        jobs: list[Callable[[], object]] = []
-        for record in self._pool.inventory.resting():
+
+        def close(record: Record) -> None:
+            # not earlier: whoever closes them may be cancelled at the first
             grip = pool.inventory.seize(record)
             if grip:
-                close = partial(self._liveness.close, record, grip, reason)
-                jobs.append(partial(self._guarded, close))
+                self._liveness.close(record, grip, reason)
+
+        resting = pool.inventory.resting()
         # connections may be bound to the caller's thread
-        side_by_side(pool.runtime, jobs, 1 if pool.inline else len(jobs))
+        width = 1 if pool.inline else len(resting)
+        jobs: list[Callable[[], object]] = []
+        jobs += [partial(self._guarded, partial(close, r)) for r in resting]
+        side_by_side(pool.runtime, jobs, width)
