@@ -82,9 +82,7 @@ def everywhere(
 ) -> None:
     """Do something again and again, interrupted one line later each time."""
     scene = Scene(side, world.pool_class)
-    stride, visits = (
-        (1, math.inf) if DURATIONS is LONG else (world.stride, 1)
-    )
+    stride, visits = (1, math.inf) if DURATIONS is LONG else (world.stride, 1)
     at = random.randint(1, stride)
     problems = []
     while place := interrupt(scenario(scene), at, error, visits):
