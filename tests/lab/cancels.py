@@ -330,5 +330,5 @@ SCENARIOS = [
     on_request("drain"),
 ]
 
-#: to end its sessions
-NEED_A_SERVER = [dead, cutting]
+#: it ends sessions, or is what connections are opened beside callers for
+NEED_A_SERVER = [dead, cutting, renewing, filling]
