@@ -54,6 +54,8 @@ SCENARIOS: list[tuple[Scenario, Optional[int], int]] = [
     (scenarios.closed_for_idleness, 1, 2),
     (scenarios.renewed, 1, 2),
     (scenarios.drained, 0, 1),
+    (scenarios.drained_as_one_returns, 1, 2),
+    (scenarios.pinged_while_drained, 1, 2),
     (scenarios.garbage_returns, 1, 2),
     (scenarios.garbage_returns_with_room, 1, 2),
     (scenarios.garbage_returns_as_one_is_late, 1, 2),
@@ -188,7 +190,7 @@ MISTAKES = [
         Upkeep,
         "_dismiss_later",
         marks_only,
-        scenarios.drained,
+        scenarios.drained_as_one_returns,
         "is to be closed, and nobody does",
     ),
 ]

@@ -225,6 +225,20 @@ def drained(run: Run) -> None:
     run.add("A", house.use)
 
 
+def drained_as_one_returns(run: Run) -> None:
+    house = House(run, stock=1, max_size=1, beside=True)
+    held = house.take()
+    run.add("drain", house.pool.drain)
+    run.add("returner", lambda: house.give(held))
+
+
+def pinged_while_drained(run: Run) -> None:
+    house = House(run, stock=1, max_size=1, beside=True)
+    record = house.books.idle[0]
+    run.add("upkeep", lambda: house.pool.upkeep._ping(record))
+    run.add("drain", house.pool.drain)
+
+
 # -- when garbage is collected -----------------------------------------------
 
 
