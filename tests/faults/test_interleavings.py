@@ -4,248 +4,205 @@ from __future__ import annotations
 
 from typing import Any
 from typing import Callable
+from typing import NamedTuple
+from typing import Optional
 
 import pytest
 
-from sqla_smartpool.exc import PoolClosedError
-from sqla_smartpool.exc import PoolTimeoutError
-from tests.lab.explored_pool import House
-from tests.lab.explored_pool import Refused
-from tests.lab.explorer import Explorer
+from sqla_smartpool import SmartPool
+from sqla_smartpool.checkout import Checkout
+from sqla_smartpool.inventory import Inventory
+from sqla_smartpool.record import Record
+from sqla_smartpool.upkeep import Upkeep
+from tests.faults.conftest import DURATIONS
+from tests.faults.conftest import LONG
+from tests.lab import scenarios
+from tests.lab.explored import Explore
 from tests.lab.schedule import Run
 
 Scenario = Callable[[Run], object]
 
-
-def two_callers(run: Run) -> None:
-    house = House(run, stock=1, max_size=1)
-    run.add("A", house.use)
-    run.add("B", house.use)
-
-
-def three_callers(run: Run) -> None:
-    house = House(run, stock=1, max_size=1)
-    run.add("A", house.use)
-    run.add("B", house.use)
-    run.add("C", house.use)
-
-
-def four_callers(run: Run) -> None:
-    house = House(run, stock=2, max_size=2)
-    for name in "ABCD":
-        run.add(name, house.touch)
-
-
-def newcomer_returner_waiter(run: Run) -> None:
-    house = House(run, stock=1, max_size=1)
-    held = house.take()
-    run.add("waiter", house.use)
-    run.add("returner", lambda: house.give(held))
-    run.add("newcomer", house.use)
-
-
-def gives_up(run: Run, **how: Any) -> None:
-    house = House(run, stock=1, max_size=1)
-    held = house.take()
-    run.add("quitter", lambda: house.try_to_use(PoolTimeoutError), **how)
-    run.add("returner", lambda: house.give(held))
-    run.add("waiter", house.use)
-
-
-def is_late(run: Run) -> None:
-    gives_up(run, impatient=True)
-
-
-def is_cancelled(run: Run) -> None:
-    gives_up(run, interruptible=True)
-
-
-def is_cancelled_with_room(run: Run) -> None:
-    house = House(run, max_size=1)
-    run.add("quitter", house.try_to_use, interruptible=True)
-    run.add("waiter", house.use)
+#: with how many preemptions, in the short form (None: not at all) and in full
+SCENARIOS: list[tuple[Scenario, Optional[int], int]] = [
+    (scenarios.two_callers, 2, 3),
+    (scenarios.three_callers, 0, 1),
+    (scenarios.four_callers, 1, 2),
+    (scenarios.newcomer_returner_waiter, 1, 2),
+    (scenarios.is_late, 1, 2),
+    (scenarios.is_late_before_another, 0, 1),
+    (scenarios.is_cancelled, 1, 2),
+    (scenarios.is_cancelled_before_another, 0, 1),
+    (scenarios.is_cancelled_with_room, 1, 2),
+    (scenarios.nobody_connects_twice, 0, 1),
+    (scenarios.one_connect_fails, 1, 2),
+    (scenarios.one_connect_fails_beside, 0, 1),
+    (scenarios.opened_beside, 0, 1),
+    (scenarios.one_breaks, 1, 2),
+    (scenarios.grows, 0, 1),
+    (scenarios.shrinks, 0, 1),
+    (scenarios.resized_twice, 1, 3),
+    (scenarios.stopped, 0, 1),
+    (scenarios.stopped_while_connecting, 0, 1),
+    (scenarios.stopped_as_one_is_cancelled, 0, 1),
+    (scenarios.disposed, 0, 1),
+    (scenarios.disposed_as_one_is_late, 0, 1),
+    (scenarios.disposed_while_connecting, 0, 1),
+    (scenarios.replaced, 0, 1),
+    (scenarios.replaced_while_connecting, 0, 1),
+    (scenarios.pinged, 0, 1),
+    (scenarios.pinged_while_disposed, 0, 1),
+    (scenarios.closed_for_idleness, 1, 2),
+    (scenarios.renewed, 1, 2),
+    (scenarios.drained, 0, 1),
+    (scenarios.drained_as_one_returns, 1, 2),
+    (scenarios.pinged_while_drained, 1, 2),
+    (scenarios.garbage_returns, 1, 2),
+    (scenarios.garbage_returns_with_room, 1, 2),
+    (scenarios.garbage_returns_as_one_is_late, 1, 2),
+    (scenarios.garbage_returns_as_one_is_cancelled, 1, 2),
+    (scenarios.garbage_returns_to_two, 0, 1),
+    (scenarios.garbage_returns_as_one_of_two_is_late, None, 0),
+]
 
 
-def nobody_connects_twice(run: Run) -> None:
-    house = House(run, max_size=2)
-    for name in "ABC":
-        run.add(name, house.touch)
+BOUNDS = [
+    pytest.param(scenario, bound, id=scenario.__name__)
+    for scenario, short, full in SCENARIOS
+    for bound in [full if DURATIONS is LONG else short]
+    if bound is not None
+]
 
 
-def one_connect_fails(run: Run, beside: bool = False) -> None:
-    house = House(run, max_size=1, refuse=1, beside=beside)
-    run.add("A", lambda: house.try_to_use(Refused))
-    run.add("B", lambda: house.try_to_use(Refused))
+@pytest.mark.parametrize("scenario, preemptions", BOUNDS)
+def test_in_any_order_nothing_is_lost(
+    explore: Explore, scenario: Scenario, preemptions: int
+) -> None:
+    report = explore(scenario, preemptions)
+    assert report.failure is None, str(report)
 
 
-def one_connect_fails_beside(run: Run) -> None:
-    one_connect_fails(run, beside=True)
+# -- mistakes that have to be found ------------------------------------------
 
 
-def opened_beside(run: Run) -> None:
-    house = House(run, max_size=2, beside=True)
-    run.add("A", house.use)
-    run.add("B", house.use)
+def looks_too_early(pool: SmartPool, record: Record) -> None:
+    """A return that misses who begins to wait in the middle of it."""
+    somebody_waits = bool(pool.inventory.waiters)
+    pool.inventory.idle.append(record)
+    if somebody_waits:
+        pool.inventory.look()
 
 
-def one_breaks(run: Run) -> None:
-    house = House(run, stock=1, max_size=1)
-    run.add("A", house.spoil)
-    run.add("B", house.use)
+def takes_in_two_steps(inventory: Inventory) -> None:
+    """A checkout that looks at a connection before it takes it."""
+
+    def take() -> Record:
+        record: Record = inventory.idle[-1]
+        try:
+            inventory.idle.remove(record)
+        except ValueError:
+            pass
+        return record
+
+    inventory.closed = inventory.paused = False
+    inventory.take = take
 
 
-def grows(run: Run) -> None:
-    house = House(run, stock=1, max_size=1)
-    house.ceiling = 2
-    held = house.take()
-    run.add("A", house.use)
-    run.add("resize", lambda: house.pool.resize(max_size=2))
-    run.add("B", lambda: house.give(held))
+def passes_nothing_on(checkout: Checkout, outcome: object) -> None:
+    """A caller who is interrupted as he is served."""
 
 
-def shrinks(run: Run) -> None:
-    house = House(run, stock=2, max_size=2)
-    run.add("A", house.use)
-    run.add("resize", lambda: house.pool.resize(max_size=1))
-    run.add("B", house.use)
-    run.when_over = house.all_is_tidy
+def keeps_books_with_a_reentrant_lock(inventory: Inventory) -> None:
+    """A change in the middle of which another is made."""
+    with inventory.changing:
+        while inventory._mail:
+            change, args = inventory._mail.popleft()
+            change(*args)
+        inventory._assign()
+    while inventory._todo:
+        inventory._todo.popleft()()
 
 
-def resized_twice(run: Run) -> None:
-    house = House(run, max_size=2)
-
-    def as_both_said() -> None:
-        settings = house.pool.settings
-        assert (settings.min_size, settings.max_size) == (1, 3)
-
-    run.add("min_size", lambda: house.pool.resize(min_size=1))
-    run.add("max_size", lambda: house.pool.resize(max_size=3))
-    run.when_over = as_both_said
+def looks_no_more(inventory: Inventory, record: Record) -> None:
+    """What is put back as it is marked."""
 
 
-def stopped(run: Run, beside: bool = False) -> None:
-    house = House(run, stock=1, max_size=1, beside=beside)
-    run.add("A", lambda: house.try_to_use(PoolClosedError))
-    run.add("B", lambda: house.try_to_use(PoolClosedError))
-    run.add("stop", house.pool.stop)
-    run.when_over = house.nothing_is_open
+def marks_only(upkeep: Upkeep, record: Record, reason: str) -> None:
+    """What is marked as it comes home."""
+    record.going = reason
+    record.judge()
 
 
-def stopped_while_connecting(run: Run) -> None:
-    house = House(run, max_size=1, beside=True)
-    run.add("A", lambda: house.try_to_use(PoolClosedError))
-    run.add("stop", house.pool.stop)
-    run.when_over = house.nothing_is_open
+class Mistake(NamedTuple):
+    """One that is made on purpose, and what comes of it."""
+
+    name: str
+    kind: type
+    #: the method in whose place it stands
+    method: str
+    mistaken: Callable[..., Any]
+    scenario: Scenario
+    consequence: str
 
 
-def disposed(run: Run, **how: Any) -> None:
-    house = House(run, stock=1, max_size=1)
-    held = house.take()
-    run.add("A", lambda: house.try_to_use(PoolTimeoutError), **how)
-    run.add("returner", lambda: house.give(held))
-    run.add("dispose", house.pool.dispose)
-
-
-def disposed_as_one_is_late(run: Run) -> None:
-    disposed(run, impatient=True)
-
-
-def disposed_while_connecting(run: Run) -> None:
-    house = House(run, max_size=1, beside=True)
-    run.add("A", house.use)
-    run.add("dispose", house.pool.dispose)
-
-
-def pinged(run: Run) -> None:
-    house = House(run, stock=1, max_size=1, beside=True)
-    record = house.books.idle[0]
-    run.add("upkeep", lambda: house.pool.chores.ping(record))
-    run.add("A", house.use)
-    run.add("B", house.use)
-
-
-def pinged_while_disposed(run: Run) -> None:
-    house = House(run, stock=1, max_size=1, beside=True)
-    record = house.books.idle[0]
-    run.add("upkeep", lambda: house.pool.chores.ping(record))
-    run.add("dispose", house.pool.dispose)
-
-
-def closed_for_idleness(run: Run) -> None:
-    house = House(run, stock=1, max_size=1)
-    record = house.books.idle[0]
-    run.add("upkeep", lambda: house.pool.chores.close(record, "idle"))
-    run.add("A", house.use)
-    run.add("B", house.use)
-
-
-def renewed(run: Run) -> None:
-    house = House(run, stock=1, max_size=2, beside=True)
-    record = house.books.idle[0]
-    run.add("upkeep", lambda: house.pool.chores.renew(record, "lifetime"))
-    run.add("A", house.use)
-
-
-def drained(run: Run) -> None:
-    house = House(run, stock=1, max_size=1, beside=True)
-    run.add("drain", house.pool.drain)
-    run.add("A", house.use)
-
-
-def garbage_returns(run: Run) -> None:
-    house = House(run, stock=1, max_size=1)
-    held = house.take()
-    run.drop(lambda: house.give(held))
-    run.add("A", house.use)
-    run.add("B", house.use)
-
-
-def garbage_returns_as_one_is_late(run: Run) -> None:
-    house = House(run, stock=1, max_size=1)
-    held = house.take()
-    run.drop(lambda: house.give(held))
-    run.add("A", lambda: house.try_to_use(PoolTimeoutError), impatient=True)
-    run.add("B", house.use)
-
-
-#: with the number of preemptions
-SCENARIOS: list[tuple[Scenario, int]] = [
-    (two_callers, 3),
-    (three_callers, 2),
-    (four_callers, 1),
-    (newcomer_returner_waiter, 2),
-    (is_late, 2),
-    (is_cancelled, 2),
-    (is_cancelled_with_room, 2),
-    (nobody_connects_twice, 2),
-    (one_connect_fails, 2),
-    (one_connect_fails_beside, 2),
-    (opened_beside, 2),
-    (one_breaks, 2),
-    (grows, 2),
-    (shrinks, 2),
-    (resized_twice, 2),
-    (stopped, 2),
-    (stopped_while_connecting, 2),
-    (disposed, 2),
-    (disposed_as_one_is_late, 2),
-    (disposed_while_connecting, 2),
-    (pinged, 2),
-    (pinged_while_disposed, 2),
-    (closed_for_idleness, 2),
-    (renewed, 2),
-    (drained, 2),
-    (garbage_returns, 1),
-    (garbage_returns_as_one_is_late, 1),
+MISTAKES = [
+    Mistake(
+        "lost wake-up",
+        SmartPool,
+        "_do_return_conn",
+        looks_too_early,
+        scenarios.two_callers,
+        "wait, and one is idle",
+    ),
+    Mistake(
+        "double hand-out",
+        Inventory,
+        "open_gates",
+        takes_in_two_steps,
+        scenarios.two_callers,
+        "is with both",
+    ),
+    Mistake(
+        "lost slot",
+        Checkout,
+        "_pass_on",
+        passes_nothing_on,
+        scenarios.is_cancelled,
+        "open, but not idle",
+    ),
+    Mistake(
+        "re-entrant return",
+        Inventory,
+        "_settle",
+        keeps_books_with_a_reentrant_lock,
+        scenarios.garbage_returns_with_room,
+        "StopIteration",
+    ),
+    Mistake(
+        "marked too early",
+        Inventory,
+        "recheck",
+        looks_no_more,
+        scenarios.pinged_while_disposed,
+        "is to be closed, and nobody does",
+    ),
+    Mistake(
+        "marked too late",
+        Upkeep,
+        "_dismiss_later",
+        marks_only,
+        scenarios.drained_as_one_returns,
+        "is to be closed, and nobody does",
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    "scenario, preemptions",
-    [pytest.param(*each, id=each[0].__name__) for each in SCENARIOS],
+    "mistake", [pytest.param(each, id=each.name) for each in MISTAKES]
 )
-def test_in_any_order_nothing_is_lost(
-    scenario: Scenario, preemptions: int
+def test_a_mistake_in_the_pool_is_found(
+    explore: Explore, monkeypatch: pytest.MonkeyPatch, mistake: Mistake
 ) -> None:
-    report = Explorer(scenario, preemptions).explore()
-    assert report.failure is None, str(report)
+    monkeypatch.setattr(mistake.kind, mistake.method, mistake.mistaken)
+    report = explore(mistake.scenario, 1)
+    assert report.failure is not None
+    assert mistake.consequence in repr(report.failure), str(report)

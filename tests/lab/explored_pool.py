@@ -103,6 +103,9 @@ class Connection:
     def __repr__(self) -> str:
         return self.name
 
+    def rollback(self) -> None:
+        self.house.run.must(self.open, f"{self} was closed")
+
     def close(self) -> None:
         self.house.run.talk(f"closes {self}")
         self.house.run.must(self.open, f"{self} is closed twice")
@@ -227,6 +230,11 @@ class House:
         record.fairy_ref = None
         self.give(record)
 
+    def dispose_engine(self) -> None:
+        """What ``Engine.dispose()`` does."""
+        self.pool.dispose()
+        self.pool.recreate()
+
     # -- what must hold --------------------------------------------------
 
     def _watch_the_queue(
@@ -270,8 +278,11 @@ class House:
         assert not books._todo, "something was to be done, and is not"
         assert not self.owners, "somebody holds a connection"
         assert not self.queue and not books.waiters, "somebody waits"
-        assert not books.opening, "a connect that has ended takes up room"
+        connects = [*books.opening, *books.overdue]
+        assert not connects, "a connect that has ended takes up room"
         assert not books.tending, "upkeep has one, and does nothing with it"
+        assert not books.asked, "upkeep asks one, and has no answer"
+        assert not books.counts["checks_failed"], "all of them were alive"
         resting = books.resting()
         listed = [record.dbapi_connection for record in resting]
         assert len({*map(id, listed)}) == len(listed), "twice among the idle"

@@ -35,7 +35,7 @@ from tests.lab.schedule import Pruned
 from tests.lab.schedule import Run
 
 #: so many schedules in a row that show nothing new
-_ENOUGH = 40
+_ENOUGH = 50
 #: how probable it is that a caller goes on by itself
 _STAY = 0.9
 
@@ -100,7 +100,8 @@ class Explorer:
         """Run them all, or until one fails."""
         report = Report()
         with accesses.watching():
-            self._learn()
+            if self._preemptions:
+                self._learn()
             for self._bound in range(self._preemptions + 1):
                 self._explore(report)
                 if report.failure is not None:

@@ -267,6 +267,10 @@ class Run:
         chosen.greenlet.switch()
 
     def _turn(self, caller: Caller, what: Any, alone: bool = False) -> None:
+        if self._has_no_choice(caller):
+            self.schedule.append((caller.name, GO))
+            caller.action = GO
+            return
         while True:
             chosen = self._choose(caller, alone)
             if chosen is None:
@@ -280,6 +284,16 @@ class Run:
             if caller.action is not COLLECT:
                 return
             self._collect()
+
+    def _has_no_choice(self, caller: Caller) -> bool:
+        """Tell in a moment that a caller just goes on."""
+        return (
+            self.budget == 0
+            and caller.ready is None
+            and not caller.yields
+            and self._garbage is None
+            and not self._tells
+        )
 
     def _collect(self) -> None:
         finaliser, self._garbage = self._garbage, None
