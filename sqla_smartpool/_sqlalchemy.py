@@ -11,6 +11,7 @@ fails when one of them changes.  Beside what is imported here:
   :mod:`.record`;
 * what resets and returns a connection refers to its record, in the module
   ``sqlalchemy.pool.base``, for as long as it does;
+* ``_finalize_fairy`` is known by its name and its local ``is_gc_cleanup``;
 * ``Dialect._do_ping_w_event`` is called;
 * the listeners' ``_exec_once_mutex`` and ``_exec_w_sync_once``, and what
   ``util.only_once`` remembers, are mended by :func:`let_first_connect_begin`.
@@ -19,6 +20,7 @@ fails when one of them changes.  Beside what is imported here:
 from __future__ import annotations
 
 import inspect
+from types import FrameType
 from typing import Any
 import warnings
 
@@ -38,6 +40,7 @@ __all__ = (
     "await_",
     "greenlet_spawn",
     "let_first_connect_begin",
+    "was_collected",
     "warn_if_unknown",
 )
 
@@ -60,6 +63,17 @@ def warn_if_unknown(version: str = sqlalchemy.__version__) -> None:
             "look for a newer release of sqla_smartpool",
             stacklevel=2,
         )
+
+
+def was_collected(caller: FrameType) -> bool:
+    """Tell whether a connection is closed as the garbage collector has found
+    it, which may be in the middle of anything.
+
+    :param caller: who calls ``Pool._close_connection``.
+    """
+    if caller.f_code.co_name != "_finalize_fairy":
+        return False
+    return bool(caller.f_locals["is_gc_cleanup"])
 
 
 def let_first_connect_begin(dispatch: Any) -> None:

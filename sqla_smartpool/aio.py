@@ -18,6 +18,7 @@ from typing import Any
 from typing import Callable
 from typing import Optional
 
+from greenlet import greenlet
 from sqlalchemy.exc import MissingGreenlet
 
 from . import exc
@@ -179,6 +180,12 @@ class LoopRuntime:
             self.loop.call_soon_threadsafe(call)
         except RuntimeError:
             pass  # the loop has been closed, and its books with it
+
+
+def apart(call: Callable[[], object]) -> None:
+    """Make a call outside of SQLAlchemy's greenlets: there drivers end a
+    connection at once, and do not try to await."""
+    greenlet(call).switch()
 
 
 def let_go(record: Record, dialect: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import _get_running_loop
 import atexit
 import functools
+import sys
 from types import TracebackType
 from typing import Any
 from typing import Callable
@@ -18,6 +19,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ._sqlalchemy import greenlet_spawn
+from ._sqlalchemy import was_collected
+from .aio import apart
 from .aio import end
 from .aio import let_go
 from .aio import LoopRuntime
@@ -101,18 +104,19 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
     def _close_connection(
         self, connection: DBAPIConnection, *, terminate: bool = False
     ) -> None:
-        close = super()._close_connection
-        loop = _get_running_loop()
-        if self.runtime.closed and loop is None:
+        close = functools.partial(
+            super()._close_connection, connection, terminate=terminate
+        )
+        collected = was_collected(sys._getframe(1))
+        if self.runtime.closed and (collected or _get_running_loop() is None):
             # dropped after its loop's end
-            end(self._dialect, connection)
-        elif self.inventory.busy and loop is self.runtime.loop:
-            # a collection in the middle of a change to the books: nothing
-            # may be awaited here
-            job = functools.partial(close, connection, terminate=terminate)
-            self.runtime.spawn(job)
+            apart(functools.partial(end, self._dialect, connection))
+        elif collected:
+            # anywhere, so that nothing may be awaited there: whoever it is
+            # could be cancelled meanwhile, or be about to change the books
+            self.runtime.on_books(functools.partial(apart, close))
         else:
-            close(connection, terminate=terminate)
+            close()
 
     def dispose(self) -> None:
         """As :meth:`.SmartPool.dispose`; without a running event loop, no

@@ -13,6 +13,7 @@ from sqlalchemy.event.attr import _CompoundListener
 from sqlalchemy.pool import Pool
 from sqlalchemy.pool.base import _ConnectionFairy
 from sqlalchemy.pool.base import _ConnectionRecord
+from sqlalchemy.pool.base import _finalize_fairy
 from sqlalchemy.util.langhelpers import only_once
 
 from sqla_smartpool import _sqlalchemy
@@ -49,6 +50,12 @@ def test_fields_are_where_they_were() -> None:
     assert record <= set(_ConnectionRecord.__slots__)
     fairy = {"dbapi_connection", "_connection_record"}
     assert fairy <= set(_ConnectionFairy.__slots__)
+
+
+def test_what_was_collected_is_ended_where_it_was() -> None:
+    code = _finalize_fairy.__code__
+    assert "is_gc_cleanup" in code.co_varnames + code.co_cellvars
+    assert "_close_connection" in code.co_names
 
 
 def test_the_first_connect_is_remembered_as_it_was() -> None:

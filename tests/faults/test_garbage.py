@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
+from sqla_smartpool._sqlalchemy import greenlet_spawn
 from tests.lab import matrix
 from tests.lab.matrix import Client
 from tests.lab.matrix import ONE
@@ -154,7 +155,7 @@ def test_one_that_is_ended_slowly_does_not_give_back_its_successor(
 
     served = side.begin(hold_its_successor)
     side.waiting(engine)
-    drop(held)  # which returns when it has been ended
+    drop(held)
     assert engine.pool.stats().connections_num == 2
     dropped.open()
     assert served() == (1, {"kept": 1})
@@ -180,6 +181,47 @@ def test_one_that_is_ended_slowly_at_the_books_holds_up_nobody(
     # or they would have come upon books that nobody can change for long
     assert happened == ["the change was made", "others went on"]
     served()
+
+
+@matrix.on(ASYNCPG)
+@pytest.mark.filterwarnings("ignore:The garbage collector:Warning")
+def test_one_that_is_collected_at_any_place_holds_up_nobody(
+    side: Client, slow_to_end: Callable[[Any], list[Any]]
+) -> None:
+    engine = side.smart(max_size=1, pool_timeout=30, **QUIET)
+    held = slow_to_end(engine.connect())
+    happened: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.call_soon(happened.append, "others went on")
+    drop(held)
+    happened.append("the collection was over")
+    side.eventually(lambda: len(happened) == 2)
+    # else whoever was cancelled in the meantime would not have heard of it
+    assert happened == ["the collection was over", "others went on"]
+    engine.connect().close()
+
+
+@matrix.on(ASYNC)
+@pytest.mark.filterwarnings("ignore:The garbage collector:Warning")
+def test_one_that_is_collected_on_another_loop_is_ended_on_its_own(
+    side: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = side.started(min_size=1, max_size=1, pool_timeout=30, **QUIET)
+    connection = engine.connect()
+    before = side.session(connection)
+    held = [doomed(connection)]
+    del connection
+
+    def elsewhere() -> None:
+        asyncio.run(greenlet_spawn(drop, held))
+
+    side.wait(asyncio.to_thread(elsewhere))
+    with engine.connect() as connection:
+        after = side.session(connection)
+    side.eventually(lambda: side.sessions() == {after}, "the other has ended")
+    assert after != before
+    complaints = [record.getMessage()[:40] for record in caplog.records]
+    assert all("garbage collector" in text for text in complaints), complaints
 
 
 # A checkout

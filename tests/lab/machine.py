@@ -280,8 +280,8 @@ class PoolMachine(Users, RuleBasedStateMachine):
             if each.since + each.timeout > over_at + SOON
         ]
         for _ in range(int(SOON / 0.5)):
-            for caller in self._in("holding"):
-                self._give_back(caller)
+            while self._in("holding"):
+                self.checkin_all()
             self.world.advance(0.5)
             self.all_is_well()
         assert not self.callers, self.callers

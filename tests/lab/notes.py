@@ -205,7 +205,7 @@ class Notes:
         elif isinstance(error, PoolTimeoutError):
             assert now >= caller.since + caller.timeout - 1e-6, repr(error)
         elif isinstance(error, PoolClosedError):
-            assert self.closed_at >= caller.since, repr(error)
+            assert self.closed or self.closed_at >= caller.since, repr(error)
         else:
             assert isinstance(error, DBAPIError), repr(error)
             assert isinstance(error.orig, Refused), repr(error)

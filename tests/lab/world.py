@@ -22,6 +22,9 @@ from sqla_smartpool._sqlalchemy import await_
 
 Job = Callable[[], Any]
 
+#: between any two looks at the clock, seconds
+_INSTANT = 1e-9
+
 
 class Actor:
     """Somebody who does something, and what came of it."""
@@ -70,6 +73,8 @@ class World(ABC):
         self.failures = []
 
     def clock(self) -> float:
+        # who asks first is first
+        self.now += _INSTANT
         return self.now
 
     @staticmethod
