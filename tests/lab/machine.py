@@ -35,8 +35,6 @@ from tests.lab.users import Users
 
 #: how long after the end of all trouble everybody has been served, seconds
 SOON = 10.0
-#: from then on the pool may end what was dropped and is still being reset
-RESET_WITHIN = 100.0
 
 names = st.sampled_from(["connect", "ping", "rollback", "close"])
 seconds = st.sampled_from([0.02, 0.3, 1.5, 6.0, 31.0, 130.0, 1000.0, 4000.0])
@@ -121,26 +119,19 @@ class PoolMachine(Users, RuleBasedStateMachine):
 
     @rule(seconds=seconds)
     def tick(self, seconds: float) -> None:
-        self._about_to_pass(seconds)
+        self._about_to_pass()
         self.world.advance(seconds)
         self._note_faults()
 
     @rule(seconds=seconds)
     def oversleep(self, seconds: float) -> None:
         """The process is stopped for a while."""
-        self._about_to_pass(seconds)
+        self._about_to_pass()
         self.world.now += seconds
         self.world.advance(0.0)
         self._note_faults()
 
-    def _about_to_pass(self, seconds: float) -> None:
-        given_up = [
-            each
-            for each in self._in("dropped")
-            if self.world.now + seconds > each.dropped_at + RESET_WITHIN
-        ]
-        if given_up:
-            self.heal()
+    def _about_to_pass(self) -> None:
         self.loose = self.loose or bool(self.gates)
         self._note_faults()
 

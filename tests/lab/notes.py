@@ -50,8 +50,6 @@ class Caller:
         self.fake: Optional[Fake] = None
         #: "waiting", "holding", "returning" or "dropped", and then "gone"
         self.state = "waiting"
-        #: when its connection was left to the garbage collector
-        self.dropped_at = 0.0
         #: those who came earlier, but waited on when it was served
         self.overtook: list[int] = []
 

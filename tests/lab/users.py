@@ -155,20 +155,21 @@ class Users(Promises):
         self._let_them()
 
     @precondition(lambda self: self._in("holding"))
-    @rule(number=some_one)
-    def drop(self, number: int) -> None:
-        """A connection that is collected comes back, or is ended."""
+    @rule(number=some_one, outside=st.booleans())
+    def drop(self, number: int, outside: bool) -> None:
+        """A connection that is collected comes back, or is ended.
+
+        :param outside: of SQLAlchemy's bridge.
+        """
         caller = self._one("holding", number)
 
         def job() -> None:
-            # a cycle with its transaction keeps it; a collection must not be
-            # held up in the middle
+            # a cycle with its transaction keeps it
             vars(caller.connection).clear()
 
-        caller.dropped_at = self.world.now
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._give_back(caller, job, "dropped")
+            self._give_back(caller, job, "dropped", outside)
             self._let_them()
 
     def _give_back(
@@ -176,6 +177,7 @@ class Users(Promises):
         caller: Caller,
         job: Optional[Job] = None,
         state: str = "returning",
+        outside: bool = False,
     ) -> None:
         def close() -> None:
             try:
@@ -190,7 +192,7 @@ class Users(Promises):
                 caller.connection = None
 
         caller.state = state
-        caller.actor = self._start_with(caller, give_back, state == "dropped")
+        caller.actor = self._start_with(caller, give_back, outside)
 
     def _start_with(
         self, caller: Caller, job: Job, outside: bool = False
