@@ -6,8 +6,11 @@ is done, and a container or lock that is assigned to one is kept in a shell
 which reports each operation on it.  An operation on a container written in C
 is one step, as it is in CPython; iterating over one is a step per element.
 
-A mutable thing of a kind that is not known here is an error, so that nothing
-shared goes unseen.
+A container of a kind that is not known here is an error, so that nothing
+shared goes unseen.  Not watched are statistics, what only tells of the pool
+(its journal, and those who look at long waits), and what a function shares
+with the jobs that it starts.  That an object vanishes to which there were
+weak references is part of the step before.
 """
 
 from __future__ import annotations
@@ -74,6 +77,16 @@ _names: dict[int, str] = {}
 def name_of(thing: object) -> str:
     """What a watched thing is called in this run."""
     return _names[id(thing)]
+
+
+class _OrderedSet(dict[Any, None]):
+    """A set that is in the same order in every schedule."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        self.pop(item, None)
 
 
 class Shell:
@@ -170,6 +183,8 @@ def _shell(value: Any, owner: str, name: str) -> Any:
         label = (owner, inside if _run.active is None else _run.name(inside))
         if type(value) in _LOCKS:
             return LockShell(type(value) is _LOCKS[1], label)
+        if isinstance(value, set):
+            value = _OrderedSet.fromkeys(value)
         return Shell(value, label)
     if isinstance(value, weakref.WeakSet):
         raise TypeError(f"{owner}.{name} cannot be watched: {type(value)}")
@@ -228,7 +243,8 @@ def _watch(kind: type) -> dict[str, Any]:
     def __init__(self: Any, *args: Any, **more: Any) -> None:
         run = _run
         if run is None:
-            return init(self, *args, **more)
+            init(self, *args, **more)
+            return
         _names[id(self)] = run.name(kind.__name__.lower())
         # nobody else knows of it yet
         before, run.newborn = run.newborn, id(self)

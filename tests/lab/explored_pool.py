@@ -20,9 +20,9 @@ from sqla_smartpool.record import Record
 from sqla_smartpool.settings import Settings
 from sqla_smartpool.tickets import Grant
 from tests.lab import accesses
+from tests.lab.manual import ManualAlarm
 from tests.lab.schedule import Interrupted
 from tests.lab.schedule import Run
-from tests.lab.manual import ManualAlarm
 
 
 class ExplorerSignal:

@@ -11,8 +11,9 @@ could have gone on; a switch where a caller blocks, ends or talks to a server
 costs nothing.  Two schedules in which the same accesses conflict in the same
 order have led to the same state, so that the second is followed no further
 (:mod:`tests.lab.happens_before`).  What is contended is learned on the way:
-whatever two callers touch in an order that nothing ensures.  The search
-begins anew with each thing that turns out to be.
+whatever two callers touch in an order that nothing ensures; first from some
+schedules at random, and the search begins anew with each thing that turns
+out to be later.
 
 As a garbage collection may run a finaliser on any thread between any two of
 its steps, that is one more choice (:meth:`tests.lab.schedule.Run.drop`).
@@ -27,8 +28,8 @@ from typing import Callable
 from typing import Hashable
 from typing import Optional
 
-from tests.lab import complaints
 from tests.lab import accesses
+from tests.lab import complaints
 from tests.lab.schedule import Caller
 from tests.lab.schedule import Choice
 from tests.lab.schedule import Pruned

@@ -232,6 +232,11 @@ def drained_as_one_returns(run: Run) -> None:
     run.add("returner", lambda: house.give(held))
 
 
+def drained_as_one_is_late(run: Run) -> None:
+    house = gives_up(run, impatient=True)
+    run.add("drain", house.pool.drain)
+
+
 def pinged_while_drained(run: Run) -> None:
     house = House(run, stock=1, max_size=1, beside=True)
     record = house.books.idle[0]
