@@ -38,7 +38,7 @@ SCENARIOS: list[tuple[Scenario, Optional[int], int]] = [
     (scenarios.one_connect_fails_beside, 0, 1),
     (scenarios.opened_beside, 0, 1),
     (scenarios.one_breaks, 1, 2),
-    (scenarios.grows, 1, 1),
+    (scenarios.grows, 0, 1),
     (scenarios.shrinks, 0, 1),
     (scenarios.resized_twice, 1, 3),
     (scenarios.stopped, 0, 1),

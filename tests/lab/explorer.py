@@ -36,9 +36,11 @@ from tests.lab.schedule import Pruned
 from tests.lab.schedule import Run
 
 #: so many schedules in a row that show nothing new
-_ENOUGH = 50
-#: how probable it is that a caller goes on by itself
-_STAY = 0.9
+_ENOUGH = 60
+#: how probable it is in these that a caller goes on by itself, and how many
+#: preemptions more than in all others they may have
+_STAY = 0.8
+_MORE = 2
 
 
 @dataclass
@@ -101,7 +103,7 @@ class Explorer:
         """Run them all, or until one fails."""
         report = Report()
         with accesses.watching():
-            if self._preemptions:
+            if self._run_once().has_garbage or self._preemptions:
                 self._learn()
             for self._bound in range(self._preemptions + 1):
                 self._explore(report)
@@ -112,7 +114,7 @@ class Explorer:
     def _learn(self) -> None:
         """Run schedules at random, until they show nothing new that is
         contended: whatever turns out later costs more time."""
-        self._bound, self._random = self._preemptions, Random(0)
+        self._bound, self._random = self._preemptions + _MORE, Random(0)
         quiet = 0
         while quiet < _ENOUGH:
             run = self._run_once()

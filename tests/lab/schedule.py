@@ -102,6 +102,7 @@ class Run:
         self.failure: Optional[BaseException] = None
         #: something turned out to be contended: the search begins anew
         self.learned = False
+        self.has_garbage = False
         #: called when nothing moves any more but timeouts
         self.when_quiet: Callable[[], object] = lambda: None
         #: called when all have ended
@@ -143,6 +144,7 @@ class Run:
     def drop(self, finaliser: Callable[[], object]) -> None:
         """There is garbage; it is collected once, at any step of anyone."""
         self._garbage = finaliser
+        self.has_garbage = True
 
     def talk(self, what: str) -> None:
         """Something is asked of the world outside: others may go on."""
