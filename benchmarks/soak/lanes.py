@@ -141,6 +141,9 @@ class Lane:
         self.cancelled_at = 0.0
         #: asynchronous connections left to the garbage collector, and found
         self.dropped = self.collected = 0
+        #: connections left to it, of threads as well, and when one was last
+        self.left = 0
+        self.dropped_at = 0.0
         #: when the last visit began that ended well
         self.served_since = 0.0
         self.leaving = False

@@ -23,6 +23,7 @@ from .lanes import Lane
 from .lanes import TIMEOUT
 from .load import Worker
 from .stage import Stage
+from .watch import collect_garbage
 from .watch import Logs
 from .watch import Resources
 from .watch import Watch
@@ -50,6 +51,7 @@ class Run:
         self.seconds = 0.0
         self._judge = judge
         self._is_over = threading.Event()
+        self._all_have_left = threading.Event()
         self._threads: list[threading.Thread] = []
         self.resources = Resources()
         self.stages = [
@@ -60,6 +62,8 @@ class Run:
         self._lanes = [lane for stage in self.stages for lane in stage.lanes]
         for lane in self._lanes:
             lane.workers = [Worker(lane, number) for number in range(workers)]
+        gc.disable()  # see collect_garbage()
+        stack.callback(gc.enable)
         self._logs = Logs(judge, self._lanes)
         self._watch = Watch(self.stages, judge, self.resources)
 
@@ -88,11 +92,15 @@ class Run:
         for lane in self._lanes:
             lane.start()
         self._judge.begun = time.monotonic()
-        jobs: list[Any] = [stage.carry_out for stage in self.stages]
-        for job in [*jobs, self._watch.run]:
-            thread = threading.Thread(target=job, args=(self._is_over.is_set,))
-            thread.start()
-            self._threads.append(thread)
+        for stage in self.stages:
+            self._start(stage.carry_out, self._is_over)
+        self._start(self._watch.run, self._all_have_left)
+        self._start(collect_garbage, self._all_have_left)
+
+    def _start(self, job: Any, ends: threading.Event) -> None:
+        thread = threading.Thread(target=job, args=(ends.is_set,))
+        thread.start()
+        self._threads.append(thread)
 
     def go_on(self, seconds: float, progress: Progress) -> None:
         """Until the time is over, or somebody has seen enough."""
@@ -118,12 +126,15 @@ class Run:
 
     def end(self) -> None:
         """Have everything come home, and see that nothing is left."""
-        for thread in self._threads:
+        for thread in self._threads[: len(self.stages)]:
             thread.join()
         self.seconds = time.monotonic() - self._judge.begun
         for lane in self._lanes:
             lane.leaving = True
         self._wait("workers leave", self._at_work, _LEAVE_WITHIN)
+        self._all_have_left.set()
+        for thread in self._threads:
+            thread.join()
         gc.collect()
         for lane in self._lanes:
             self._wait("all comes home", lambda: _still_out(lane))
