@@ -5,7 +5,6 @@ environment; see :func:`tests.lab.scripts.way_to`.  It says "disposed" when
 nothing of its own should be left at the server, and waits for a line.
 """
 
-
 import os
 import sys
 
@@ -17,7 +16,7 @@ from gevent import monkey  # noqa: I100,I202
 
 monkey.patch_all()
 
-import gevent  # noqa: E402,I100
+import gevent  # noqa: E402,I100,I202
 
 from tests.lab import gevent_scenes  # noqa: E402
 from tests.lab.gevent_heart import Heart  # noqa: E402

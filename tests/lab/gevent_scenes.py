@@ -11,6 +11,7 @@ from typing import Callable
 from typing import Optional
 
 import gevent
+from gevent.event import Event
 from greenlet import GreenletExit
 from greenlet import settrace
 from sqlalchemy import create_engine
@@ -25,6 +26,8 @@ from tests.lab.scripts import told
 SIZE = 4
 #: longer than anything takes here, seconds
 LONG = 60.0
+#: long before upkeep looks again, seconds
+SOON = 10.0
 ONE = text("SELECT 1")
 
 Operation = Callable[[], Any]
@@ -130,7 +133,14 @@ class Switches:
         self.where = ""
 
     def tear(self, job: Operation) -> Any:
-        self._victim = gevent.spawn(job)
+
+        def do() -> Any:
+            try:
+                return job()
+            except self._error as error:  # gevent would print others
+                return error
+
+        self._victim = gevent.spawn(do)
         settrace(self._switched)
         return self._victim
 
@@ -167,6 +177,10 @@ class Scene:
         while self.held:
             self.held.pop().close()
 
+    def release_later(self) -> None:
+        gevent.sleep(0.02)
+        self.release()
+
     def fill(self) -> None:
         self.hold()
         self.release()
@@ -174,16 +188,22 @@ class Scene:
     def visit(self) -> None:
         visit(self.engine)
 
+    def visit_soon(self) -> None:
+        """Be served long before upkeep looks again."""
+        with gevent.Timeout(SOON):
+            self.visit()
+
     def torn(self, scenario: Callable[[Scene], Operation], at: int) -> bool:
         """Tear somebody away; whoever comes next is served.
 
         :return: False: it did not switch so often.
         """
         operation = scenario(self)
-        switches = Switches(at, random.choice([GreenletExit, OutOfTime]))
+        error = random.choice([GreenletExit, OutOfTime])
+        switches = Switches(at, error)
         victim = switches.tear(operation)
         try:
-            together(self.visit, lambda: gevent.sleep(0.02) or self.release())
+            together(self.visit_soon, self.release_later)
             victim.join(LONG)
         finally:
             switches.end()
@@ -192,8 +212,7 @@ class Scene:
             victim.get()
             self.engine.dispose()
             return False
-        end = victim.exception or victim.value
-        assert isinstance(end, (GreenletExit, OutOfTime)), (switches.where, end)
+        assert isinstance(victim.get(), error), (switches.where, victim)
         is_whole(self.engine, 2)
         self.engine.dispose()
         return True
@@ -242,12 +261,15 @@ def returning(scene: Scene) -> Operation:
 
 
 def kills() -> None:
+    number = 0
     for scenario in first, empty, idle, suspect, expired, full, returning:
         scene = Scene()
         at = 1
         while scene.torn(scenario, at):
             at += 1
-        assert at > 1, f"{scenario.__name__} switches"
+        number += at - 1
+    # pymysql often need not wait for what a server nearby answers
+    assert number > 5, f"there were {number} switches"
 
 
 # -- what takes long -------------------------------------------------------
@@ -266,8 +288,8 @@ def dropped() -> None:
     """A dropped connection that is reset slowly is nobody else's."""
     engine = new_engine(max_size=1)
     pool: Any = engine.pool
-    under_way = gevent.event.Event()
-    go_on = gevent.event.Event()
+    under_way = Event()
+    go_on = Event()
 
     def hold_up(*_: Any) -> None:
         under_way.set()
@@ -297,7 +319,7 @@ def frozen() -> None:
     engine = new_engine(
         max_size=2, pool_timeout=2.0, ping_timeout=1.0, ping_after=0.0
     )
-    together(*[lambda: visit(engine)] * 2)
+    is_whole(engine, 2)  # what nobody has used yet would be trusted
     print("freeze")
     gevent.get_hub().threadpool.apply(sys.stdin.readline)
 
