@@ -136,7 +136,9 @@ class Timekeeper:
         # than that, and need no switch of threads now
         if when < self._wakes_at:
             self._rouse()
-        if self._thread is None or not self._thread.is_alive():
+        # not is_alive(): gevent's switches to others, in the middle of
+        # whatever the caller is doing
+        if self._thread is None:
             self._start()
         return entry
 
@@ -148,16 +150,26 @@ class Timekeeper:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
+            if self._thread is None:
+                thread = threading.Thread(
                     target=self._run, name="sqla_smartpool", daemon=True
                 )
-                self._thread.start()
+                thread.start()
+                # not earlier: who is interrupted in between starts another
+                self._thread = thread
 
     def _run(self) -> None:
         with self._starting:
             if threading.current_thread() is not self._thread:
                 return  # whoever started it was interrupted, and another came
+        try:
+            self._keep_time()
+        finally:
+            # also when it is killed, as greenlets are
+            if threading.current_thread() is self._thread:
+                self._thread = None
+
+    def _keep_time(self) -> None:
         while True:
             self._make_due_calls()
             now = time.monotonic()
@@ -196,13 +208,25 @@ class Timekeeper:
             del call  # or it would keep a pool alive until the next one
 
 
-_timekeeper = Timekeeper()
+#: made with its first use: its locks are to be those that gevent has put in
+#: the place of the others, which may be after this was imported
+_timekeeper: Optional[Timekeeper] = None
 
 
 def forget_threads() -> None:
     """Start anew in a forked child, to which no thread came along."""
     global _timekeeper
-    _timekeeper = Timekeeper()
+    _timekeeper = None
+
+
+def _the_timekeeper() -> Timekeeper:
+    # two that come at the same time may each get one of their own, which
+    # does no harm
+    global _timekeeper
+    timekeeper = _timekeeper
+    if timekeeper is None:
+        timekeeper = _timekeeper = Timekeeper()
+    return timekeeper
 
 
 class ThreadRuntime:
@@ -225,7 +249,7 @@ class ThreadRuntime:
         ).start()
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
-        return _timekeeper.call_later(delay, call)
+        return _the_timekeeper().call_later(delay, call)
 
     def on_books(self, call: Callable[[], object]) -> None:
         call()

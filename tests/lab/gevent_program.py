@@ -1,59 +1,30 @@
-"""A program under gevent: run by itself, as it patches everything."""
+"""A program under gevent, which patches everything: a process of its own.
 
-from gevent import monkey
+``python -m tests.lab.gevent_program MODE``, with the way to a server in the
+environment; see :func:`tests.lab.scripts.way_to`.  It says "disposed" when
+nothing of its own should be left at the server, and waits for a line.
+"""
+
+import os
+import sys
+
+if os.environ.get("LATE"):
+    # as when a server of web applications preloads what it is to serve
+    import sqla_smartpool  # noqa: F401
+
+from gevent import monkey  # noqa: I100,I202
 
 monkey.patch_all()
 
-import os  # noqa: E402,I100
-import sys  # noqa: E402
+import gevent  # noqa: E402,I100,I202
 
-import gevent  # noqa: E402
-from sqlalchemy import create_engine  # noqa: E402
-from sqlalchemy import text  # noqa: E402
+from tests.lab import gevent_scenes  # noqa: E402
+from tests.lab.gevent_heart import Heart  # noqa: E402
 
-from sqla_smartpool import SmartPool  # noqa: E402
-
-engine = create_engine(
-    os.environ["URL"],
-    connect_args=eval(os.environ["CONNECT_ARGS"]),
-    poolclass=SmartPool,
-    min_size=2,
-    max_size=4,
-    check_interval=0.05,
-    ping_after=0.1,
-    pool_timeout=20,
-)
-engine.pool.start()
-served = 0
-
-
-def work(number: int) -> None:
-    global served
-    for _ in range(20):
-        try:
-            with gevent.Timeout(0.02 if number % 3 == 0 else 60):
-                with engine.connect() as connection:
-                    connection.execute(text("SELECT 1"))
-                    gevent.sleep(0.001)
-                served += 1
-        except gevent.Timeout:
-            pass
-
-
-workers = [gevent.spawn(work, number) for number in range(30)]
-gevent.sleep(0.05)
-# killed wherever they are: in the queue, in a connect, in a query
-gevent.killall(workers[::5])
-gevent.joinall(workers)
-for worker in workers:
-    worker.get(block=False)
-print(served > 0)
-with gevent.Timeout(60):
-    held = [engine.connect() for _ in range(4)]
-    for connection in held:
-        assert connection.scalar(text("SELECT 1")) == 1
-        connection.close()
-stats = engine.pool.stats()
-print(stats.pool_in_use, stats.requests_waiting, stats.pool_connecting)
-engine.dispose()
-sys.exit(0)
+with Heart() as heart:
+    getattr(gevent_scenes, sys.argv[1])()
+    print("disposed")
+    gevent.get_hub().threadpool.apply(sys.stdin.readline)
+# nobody else is to blame for what comes on top of the machine's own pauses
+assert heart.longest_pause < heart.machines + 1.0, vars(heart)
+print(f"beats {heart.beats}")
