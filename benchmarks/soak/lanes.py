@@ -3,8 +3,8 @@ event loop of its own."""
 
 from __future__ import annotations
 
-import asyncio
 from array import array
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 import random
@@ -21,7 +21,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
-
 from .invariants import Books
 from .invariants import Judge
 from .invariants import Owners

@@ -20,7 +20,6 @@ from sqlalchemy.exc import DBAPIError
 from sqla_smartpool import deadline
 from sqla_smartpool import PoolClosedError
 from sqla_smartpool import PoolTimeoutError
-
 from .lanes import Lane
 from .lanes import TIMEOUT
 from .words import WORDS

@@ -16,7 +16,6 @@ from rich.progress import Progress
 from tests.lab.proxy import Proxy
 from tests.lab.servers import MariaDB
 from tests.lab.servers import PostgreSQL
-
 from .invariants import Judge
 from .lanes import KINDS
 from .lanes import Lane

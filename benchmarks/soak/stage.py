@@ -11,7 +11,6 @@ from typing import Any
 from typing import Callable
 
 from tests.lab.proxy import Proxy
-
 from .faults import Blow
 from .faults import OF_POOLS
 from .faults import OF_SERVERS

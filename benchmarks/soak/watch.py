@@ -16,7 +16,6 @@ import warnings
 import psutil
 
 from sqla_smartpool import PoolStats
-
 from .invariants import Judge
 from .lanes import Lane
 from .lanes import SIZES
