@@ -213,6 +213,9 @@ class Upkeep:
             elif left is not None:
                 log.warning("found a connection that was lost; closing it")
                 self._pool.count("reclaimed")
+                # or a collection that has found it, but has not come to it,
+                # would return it when it is somebody else's
+                record.fairy_ref = None
                 self.chores.dismiss(record, "unhealthy")
 
     # -- do ----------------------------------------------------------------

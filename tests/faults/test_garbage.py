@@ -23,6 +23,8 @@ from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from tests.lab import matrix
+from tests.lab.fake_connections import Gate
+from tests.lab.fake_dbapi import FakeDatabase
 from tests.lab.matrix import Client
 from tests.lab.matrix import ONE
 from tests.lab.matrix import QUIET
@@ -238,6 +240,31 @@ def test_a_checkout_lost_to_an_asynchronous_exception_is_reclaimed(
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
     assert engine.pool.stats().reclaimed == 1
+
+
+def test_one_reclaimed_before_it_was_collected_is_not_returned_as_well() -> (
+    None
+):
+    database = FakeDatabase()
+    engine = database.engine(min_size=2, max_size=2, check_interval=0.05)
+    pool: Any = engine.pool
+    held = [doomed(engine.connect()), doomed(engine.connect())]
+    gate = Gate()
+    # a collection finds both, and the reset of one keeps it from the other
+    database.once("rollback", gate)
+    collecting = threading.Thread(target=drop, args=(held,))
+    collecting.start()
+    eventually(lambda: pool.stats().reclaimed == 1)
+    eventually(
+        lambda: pool.stats().pool_available == 1, message="its successor"
+    )
+    gate.open()
+    collecting.join()
+    assert pool.stats().pool_available == pool.stats().pool_size == 2
+    with engine.connect() as one, engine.connect() as other:
+        mine = one.connection.dbapi_connection
+        assert mine is not other.connection.dbapi_connection
+    engine.dispose()
 
 
 def test_what_is_in_use_is_never_reclaimed(tmp_path: Any) -> None:
