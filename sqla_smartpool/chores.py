@@ -273,17 +273,26 @@ class Chores:
     def _close_resting(self, reason: str) -> None:
         """Close what is in nobody's hands, whoever waits."""
         pool = self._pool
-
-        def close(record: Record) -> None:
-            # not earlier: whoever closes them may be cancelled at the first
+        hands: dict[Record, Grip] = {}
+        for record in pool.inventory.resting():
             grip = pool.inventory.seize(record)
             if grip:
-                self._liveness.close(record, grip, reason)
+                hands[record] = grip
 
-        resting = pool.inventory.resting()
-        jobs: list[Callable[[], object]] = [
-            partial(self._guarded, partial(close, record))
-            for record in resting
-        ]
-        # connections may be bound to the caller's thread
-        side_by_side(pool.runtime, jobs, 1 if pool.inline else len(jobs))
+        def close() -> None:
+            try:
+                record, grip = hands.popitem()
+            except KeyError:
+                return  # it was dismissed below
+            self._liveness.close(record, grip, reason)
+
+        jobs: list[Callable[[], object]]
+        jobs = [partial(self._guarded, close)] * len(hands)
+        try:
+            # connections may be bound to the caller's thread
+            side_by_side(pool.runtime, jobs, 1 if pool.inline else len(jobs))
+        finally:
+            # who closes them may have been cancelled at the first
+            for record in list(hands):
+                if hands.pop(record, None):
+                    self.dismiss(record, reason)

@@ -9,11 +9,11 @@ from typing import Optional
 
 import pytest
 
+from sqla_smartpool.chores import Chores
 from sqla_smartpool import SmartPool
 from sqla_smartpool.checkout import Checkout
 from sqla_smartpool.inventory import Inventory
 from sqla_smartpool.record import Record
-from sqla_smartpool.upkeep import Upkeep
 from tests.faults.conftest import DURATIONS
 from tests.faults.conftest import LONG
 from tests.lab import scenarios
@@ -127,7 +127,7 @@ def looks_no_more(inventory: Inventory, record: Record) -> None:
     """What is put back as it is marked."""
 
 
-def marks_only(upkeep: Upkeep, record: Record, reason: str) -> None:
+def marks_only(chores: Chores, record: Record, reason: str) -> None:
     """What is marked as it comes home."""
     record.going = reason
     record.judge()
@@ -188,8 +188,8 @@ MISTAKES = [
     ),
     Mistake(
         "marked too late",
-        Upkeep,
-        "_dismiss_later",
+        Chores,
+        "dismiss_later",
         marks_only,
         scenarios.drained_as_one_returns,
         "is to be closed, and nobody does",
