@@ -20,6 +20,10 @@ from tests.lab import scenarios
 from tests.lab.explored import Explore
 from tests.lab.schedule import Run
 
+if DURATIONS is LONG:
+    # a machine's, for one that has other things to do as well
+    pytestmark = pytest.mark.timeout(3600)
+
 Scenario = Callable[[Run], object]
 
 #: with how many preemptions, in the short form (None: not at all) and in full

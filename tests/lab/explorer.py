@@ -97,7 +97,9 @@ class Explorer:
         #: by state: the most preemptions that were left there
         self._seen: dict[int, int] = {}
         self._script: Optional[list[tuple[str, str]]] = None
-        self._random: Optional[Random] = None
+        self._random = Random(0)
+        #: whoever goes on is chosen at random
+        self._learning = False
 
     def explore(self) -> Report:
         """Run them all, or until one fails."""
@@ -114,25 +116,27 @@ class Explorer:
     def _learn(self) -> None:
         """Run schedules at random, until they show nothing new that is
         contended: whatever turns out later costs more time."""
-        self._bound, self._random = self._preemptions + _MORE, Random(0)
+        before, self._bound = self._bound, self._preemptions + _MORE
+        self._learning = True
         quiet = 0
         while quiet < _ENOUGH:
             run = self._run_once()
             quiet = 0 if run.learned else quiet + 1
             accesses.report_readers(self.written)
-        self._random = None
+        self._learning = False
+        self._bound = before
 
     def _explore(self, report: Report) -> None:
         self._begin_anew()
         while True:
             run = self._run_once()
             report.schedules += 1
-            if run.failure is not None:
-                self._tell(report, run)
-                break
             if run.learned:
                 accesses.report_readers(self.written)
                 self._begin_anew()
+            elif run.failure is not None:
+                self._tell(report, run)
+                break
             elif not self._next_path():
                 break
         report.states = len(self._seen)
@@ -185,7 +189,7 @@ class Explorer:
         if self._script is not None:
             wanted = self._script[len(run.schedule)]
             return next(each for each in options if each[:2] == wanted)
-        if self._random is not None:
+        if self._learning:
             stay = self._random.random() < _STAY
             return options[0] if stay else self._random.choice(options)
         if run.depth < len(self._path):

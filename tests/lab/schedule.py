@@ -28,6 +28,16 @@ Choice = tuple[str, str, int]
 Label = tuple[str, str]
 
 
+def kind_of(label: Label) -> Label:
+    """An attribute, of whichever thing of the same kind.
+
+    How many of them there are in a run depends on the schedule.
+    """
+    owner, attribute = label
+    kind = owner.partition("-")[0].rstrip("0123456789")
+    return kind, attribute.partition("-")[0]
+
+
 class Pruned(Exception):
     """An earlier schedule has led to the same state."""
 
@@ -100,7 +110,7 @@ class Run:
         self.schedule: list[tuple[str, str]] = []
         self.story: list[str] = []
         self.failure: Optional[BaseException] = None
-        #: something turned out to be contended: the search begins anew
+        #: after this run, the search begins anew with what it has shown
         self.learned = False
         self.has_garbage = False
         #: called when nothing moves any more but timeouts
@@ -196,29 +206,28 @@ class Run:
             return
         if what == "write" and label[1] not in explorer.written:
             explorer.written.add(label[1])
-            self._begin_anew()
+            self.learned = True
+        kind = kind_of(label)
         if caller is self._collecting:
-            self._finaliser_touches(label, write)
-        if label in explorer.contended:
+            self._finaliser_touches(kind, write)
+        if kind in explorer.contended:
             self._turn(caller, (label, what))
             self._order.contended(caller.past, label, write)
             return
-        if self._garbage is not None and label in explorer.finalised:
-            if write or explorer.finalised[label]:
+        if self._garbage is not None and kind in explorer.finalised:
+            if write or explorer.finalised[kind]:
                 self._turn(caller, (label, what), alone=True)
         if self._order.races(caller.past, label, write):
-            explorer.contended.add(label)
-            self._begin_anew()
+            explorer.contended.add(kind)
+            self.learned = True
+            # now, as this one may order others that seem not to be
+            self._end()
 
-    def _finaliser_touches(self, label: Label, write: bool) -> None:
+    def _finaliser_touches(self, kind: Label, write: bool) -> None:
         finalised = self._explorer.finalised
-        if not finalised.get(label, False) >= write or label not in finalised:
-            finalised[label] = write
-            self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        self.learned = True
-        self._end()
+        if kind not in finalised or write > finalised[kind]:
+            finalised[kind] = write
+            self.learned = True
 
     def observe(self, *operation: Any) -> None:
         """Something has been done with a watched container."""
