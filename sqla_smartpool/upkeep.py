@@ -5,6 +5,7 @@ What is decided stands in :mod:`.plan`.
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 import logging
 import math
@@ -628,16 +629,22 @@ class Upkeep:
     def _close_idle(self, reason: str) -> None:
         """Close what is idle, whoever waits."""
         pool = self._pool
-
-        def close(record: Record) -> None:
-            # not earlier: whoever closes them may be cancelled at the first
+        taken: deque[tuple[Record, Grip]] = deque()
+        for record in pool.inventory.resting():
             grip = pool.inventory.seize(record)
             if grip:
-                self._liveness.close(record, grip, reason)
+                taken.append((record, grip))
 
-        resting = pool.inventory.resting()
-        # connections may be bound to the caller's thread
-        width = 1 if pool.inline else len(resting)
+        def close_next() -> None:
+            self._liveness.close(*taken.popleft(), reason)
+
         jobs: list[Callable[[], object]] = []
-        jobs += [partial(self._guarded, partial(close, r)) for r in resting]
-        side_by_side(pool.runtime, jobs, width)
+        jobs += [partial(self._guarded, close_next)] * len(taken)
+        try:
+            # connections may be bound to the caller's thread
+            width = 1 if pool.inline else len(jobs)
+            side_by_side(pool.runtime, jobs, width)
+        finally:
+            # who is cancelled at one of them leaves the rest to others
+            while taken:
+                self.dismiss(taken.popleft()[0], reason)
