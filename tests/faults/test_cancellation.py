@@ -26,10 +26,10 @@ side = matrix.side
 #: and about how far apart the awaits are at which a run in short form cancels
 CASES = [
     (Case("postgresql+asyncpg", "postgresql"), 1),
-    (Case("postgresql+psycopg_async", "postgresql"), 3),
-    (Case("postgresql+asyncpg", "postgresql", "tls"), 3),
-    (Case("mysql+aiomysql", "mariadb"), 3),
-    (Case("sqlite+aiosqlite"), 3),
+    (Case("postgresql+psycopg_async", "postgresql"), 6),
+    (Case("postgresql+asyncpg", "postgresql", "tls"), 6),
+    (Case("mysql+aiomysql", "mariadb"), 6),
+    (Case("sqlite+aiosqlite"), 6),
 ]
 
 
