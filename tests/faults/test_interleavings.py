@@ -9,9 +9,9 @@ from typing import Optional
 
 import pytest
 
-from sqla_smartpool.chores import Chores
 from sqla_smartpool import SmartPool
 from sqla_smartpool.checkout import Checkout
+from sqla_smartpool.chores import Chores
 from sqla_smartpool.inventory import Inventory
 from sqla_smartpool.record import Record
 from tests.faults.conftest import DURATIONS
