@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from typing import Any
-from typing import Optional
 
 from .core import PoolCore
 from .record import Record
@@ -25,7 +24,8 @@ class Journal:
 
     def __init__(self, pool: PoolCore) -> None:
         self._pool = pool
-        self._started_at: Optional[float] = None
+        #: when it was started, until it is ready
+        self._starting: dict[str, float] = {}
         #: when connects began to fail, and how many had failed by then
         self._down: dict[str, float] = {}
 
@@ -33,7 +33,7 @@ class Journal:
 
     def started(self) -> None:
         settings = self._pool.settings
-        self._started_at = self._pool.runtime.clock()
+        self._starting["since"] = self._pool.runtime.clock()
         self._tell(
             logging.INFO,
             "starting: %(min_size)d to %(max_size)s connections",
@@ -43,7 +43,8 @@ class Journal:
         self._look_whether_ready()
 
     def stopped(self) -> None:
-        self._started_at = None
+        self._look_whether_ready()  # who opened the last may not have yet
+        self._starting.clear()
         self._tell(
             logging.INFO,
             "stopped: %(size)d connections still in use",
@@ -51,10 +52,12 @@ class Journal:
         )
 
     def _look_whether_ready(self) -> None:
-        pool, since = self._pool, self._started_at
-        if since is None or pool.inventory.size < pool.settings.min_size:
+        pool = self._pool
+        if pool.inventory.size < pool.settings.min_size:
             return
-        self._started_at = None
+        since = self._starting.pop("since", None)  # who comes first tells
+        if since is None:
+            return
         self._tell(
             logging.INFO,
             "ready with %(size)d connections in %(ms).0f ms",

@@ -24,6 +24,7 @@ from sqla_smartpool.checkout import Checkout
 from sqla_smartpool.inventory import Inventory
 from sqla_smartpool.record import Record
 from sqla_smartpool.sockets import Line
+from sqla_smartpool.tickets import Waiter
 from tests.faults.conftest import DURATIONS
 from tests.faults.conftest import LONG
 from tests.lab.fake_connections import Fake
@@ -128,7 +129,13 @@ def open_too_many(patch: Patch) -> None:
 
 def let_newcomers_overtake(patch: Patch) -> None:
     enter = Inventory.enter
-    patch.setattr(Inventory, "enter", lambda *args: enter(*args[:2], True))
+
+    def overtake(books: Inventory, waiter: Waiter, first: bool) -> None:
+        enter(books, waiter, first)
+        if waiter in books.waiters:
+            books.waiters.move_to_end(waiter, last=False)
+
+    patch.setattr(Inventory, "enter", overtake)
 
 
 def forget_what_an_interrupted_caller_was_served(patch: Patch) -> None:
