@@ -60,8 +60,10 @@ def test_each_connection_is_told_when_opened_and_why_closed(
     caplog.set_level(logging.INFO, "sqla_smartpool")
     engine = made(side, database)
     pool = side.start(engine)
+    side.eventually(lambda: len(told(caplog, engine, "connections")) == 2)
     engine.connect().close()
     side.wait(pool.stop())
+    side.eventually(lambda: len(told(caplog, engine, "connections")) == 4)
     records = told(caplog, engine, "connections")
     opened, closed = records[:2], records[2:]
     assert sorted(record.connection for record in opened) == [1, 2]
