@@ -9,6 +9,7 @@ from typing import Callable
 from typing import Optional
 
 import pytest
+import sqlalchemy
 from sqlalchemy import event
 
 from sqla_smartpool import deadline
@@ -24,6 +25,14 @@ from tests.lab.fake_connections import FakeWithSocket
 from tests.lab.fake_dbapi import driver_connection
 
 both = pytest.mark.parametrize("world", WORLDS)
+
+
+def skip_if_lost(error: type[BaseException], where: str) -> None:
+    """SQLAlchemy 2.0 does not return a connection whose reset was ended by
+    more than an Exception, nor lets go of it while that is held."""
+    old = sqlalchemy.__version__.startswith("2.0.")
+    if old and where == "reset" and not issubclass(error, Exception):
+        pytest.skip("with SQLAlchemy 2.0 it is found when the error is gone")
 
 
 class Mistake(Exception):
@@ -127,6 +136,7 @@ PROVOKE: dict[str, Callable[[Callers], None]] = {
 def test_a_listener_that_raises_costs_no_connection_and_no_room(
     name: str, world: str, error: type[BaseException]
 ) -> None:
+    skip_if_lost(error, name)
     callers = Callers(world, max_size=2, leak_after=30.0)
     raised: list[str] = []
 
@@ -262,6 +272,7 @@ def test_a_creator_that_returns_a_connection_again_gets_no_second_owner(
 def test_a_rollback_that_fails_on_return_frees_the_room(
     world: str, error: type[BaseException]
 ) -> None:
+    skip_if_lost(error, "reset")
     callers = Callers(world, max_size=1)
     callers.ask()
     waiting = callers.ask()
