@@ -65,6 +65,7 @@ class Logs(logging.Handler):
         self._judge = judge
         self._lanes = {lane.name: lane for lane in lanes}
         self._saved: Any = None
+        self._left_open = 0
 
     def install(self) -> None:
         self._saved = (
@@ -136,13 +137,24 @@ class Logs(logging.Handler):
         self, message: Any, category: Any, *args: Any, **kw: Any
     ) -> None:
         # what was dropped is complained of, in the log as well
-        dropped = _COLLECTED in str(message) or (
-            _DELETED in str(message)
+        text = str(message)
+        dropped = _COLLECTED in text or (
+            _DELETED in text
             and any(lane.dropped for lane in self._lanes.values())
         )
         ours = issubclass(category, (ResourceWarning, RuntimeWarning))
         if ours and not dropped:
-            self._judge.check("logs", False, "{}", message)
+            left = text.startswith("unclosed <socket.") and self._pg8000_did()
+            self._judge.check("logs", left, "{}", text)
+
+    def _pg8000_did(self) -> bool:
+        """pg8000 leaves its socket open when the peer cuts the connection
+        before the first message is sent."""
+        lane = self._lanes.get("pg8000")
+        self._left_open += 1
+        return lane is not None and self._left_open <= sum(
+            pool.stats().connections_errors for pool in lane.pools
+        )
 
     def _raised(self, unraisable: Any) -> None:
         self._judge.check(

@@ -7,6 +7,9 @@ import os
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy import NullPool
+from sqlalchemy import text
 
 from tests.lab.scripts import Program
 from tests.lab.scripts import start_script
@@ -39,9 +42,15 @@ ASYNC_WAYS = [
 def server_for(request: pytest.FixtureRequest, drivername: str) -> Any:
     if drivername == "mysql+mysqldb":
         pytest.importorskip("MySQLdb", reason="mysqlclient is not installed")
-    name = "mariadb" if drivername.startswith("mysql") else "postgresql"
+    name, driver = "postgresql", "postgresql+psycopg"
+    if drivername.startswith("mysql"):
+        name, driver = "mariadb", "mysql+pymysql"
     server: Any = request.getfixturevalue(name)
     server.terminate()
+    engine = create_engine(server.url(driver), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS forked"))
+        connection.execute(text("CREATE TABLE forked (a int)"))
     return server
 
 
@@ -85,7 +94,6 @@ def pids(number):
 first = pids(4)
 held = engine.connect()
 mine = held.scalar(ask)
-held.execute(text("CREATE TABLE IF NOT EXISTS forked (a int)"))
 held.execute(text("INSERT INTO forked VALUES (1)"))
 print("ready")
 wait_for("frozen")
@@ -137,8 +145,6 @@ eventually(lambda: pool.stats().pool_available == 5)
 assert pids(5) > first
 with engine.connect() as connection:
     assert connection.scalar(text("SELECT count(*) FROM forked")) == 1
-    connection.execute(text("DROP TABLE forked"))
-    connection.commit()
 stats = pool.stats()
 assert stats.connections_num == 5, stats
 assert stats.connections_lost == stats.connections_errors == 0, stats
@@ -283,7 +289,6 @@ async def begin():
     await pool.start()
     first = await pids(4)
     held = await engine.connect()
-    await held.execute(text("CREATE TABLE IF NOT EXISTS forked (a int)"))
     await held.execute(text("INSERT INTO forked VALUES (1)"))
     return first, held, await held.scalar(ask)
 
@@ -310,10 +315,9 @@ async def end():
     while pool.stats().pool_available < 5:
         await asyncio.sleep(0.01)
     assert await pids(5) > first
-    async with engine.begin() as connection:
+    async with engine.connect() as connection:
         count = text("SELECT count(*) FROM forked")
         assert await connection.scalar(count) == 1
-        await connection.execute(text("DROP TABLE forked"))
     stats = pool.stats()
     assert stats.connections_num == 5, stats
     assert stats.connections_lost == stats.connections_errors == 0, stats

@@ -34,15 +34,13 @@ class Gevent:
 
     def end(self, program: Program, timeout: float = 120.0) -> None:
         """It comes to its end, and nothing is left at the server; its
-        heart has been beating all the time."""
+        heart has been beating all the time, or it would complain."""
         with program:
             program.hear("disposed", timeout)
             eventually(lambda: not self.server.sessions())
             program.tell("leave")
             ended = program.end()
         assert ended.status == 0, ended.stderr
-        beats = int(ended.stdout.split("beats ")[1])
-        assert beats > 2, ended.stdout
 
 
 @pytest.fixture(params=SERVERS, ids=lambda name: name.partition("+")[2])

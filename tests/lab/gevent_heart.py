@@ -26,7 +26,7 @@ class Heart:
         self.longest_pause = 0.0
         #: the same, of the thread
         self.machines = 0.0
-        self.beats = 0
+        self._beats = 0
         self._beating = True
 
     def __enter__(self) -> Heart:
@@ -38,6 +38,11 @@ class Heart:
         self._beating = False
         self._greenlet.join()
 
+    def wait(self) -> None:
+        """Until it has beaten at all: a scene may be short."""
+        while self._beats < 3:
+            gevent.sleep(_BEAT)
+
     def _beat(self) -> None:
         before = time.monotonic()
         while self._beating:
@@ -45,7 +50,7 @@ class Heart:
             now = time.monotonic()
             self.longest_pause = max(self.longest_pause, now - before)
             before = now
-            self.beats += 1
+            self._beats += 1
 
     def _beat_beside(self) -> None:
         before = time.monotonic()
