@@ -11,7 +11,8 @@ fails when one of them changes.  Beside what is imported here:
   :mod:`.record`;
 * what resets and returns a connection refers to its record, in the module
   ``sqlalchemy.pool.base``, for as long as it does;
-* ``_finalize_fairy`` is known by its name and its local ``is_gc_cleanup``;
+* ``_finalize_fairy`` is known by its name and its local ``is_gc_cleanup``,
+  and by whether it invalidates by itself what it does not return;
 * ``Dialect._do_ping_w_event`` is called;
 * the listeners' ``_exec_once_mutex`` and ``_exec_w_sync_once``, and what
   ``util.only_once`` remembers, are mended by :func:`let_first_connect_begin`.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import inspect
 from types import FrameType
 from typing import Any
+from typing import Optional
 import warnings
 
 import sqlalchemy
@@ -42,6 +44,7 @@ __all__ = (
     "let_first_connect_begin",
     "was_collected",
     "warn_if_unknown",
+    "will_lose",
 )
 
 #: where SQLAlchemy resets and returns connections
@@ -74,6 +77,20 @@ def was_collected(caller: FrameType) -> bool:
     if caller.f_code.co_name != "_finalize_fairy":
         return False
     return bool(caller.f_locals["is_gc_cleanup"])
+
+
+def will_lose(caller: FrameType, error: Optional[BaseException]) -> bool:
+    """Tell whether a connection whose reset was interrupted is not going to
+    be returned: SQLAlchemy before its fix of #13699 leaves that to the garbage
+    collector, which finds it when the error is gone.
+
+    :param caller: who calls ``_ConnectionRecord.invalidate``.
+    :param error: why.
+    """
+    return (
+        not isinstance(error, (Exception, type(None)))
+        and caller.f_code.co_name == "_finalize_fairy"
+    )
 
 
 def let_first_connect_begin(dispatch: Any) -> None:

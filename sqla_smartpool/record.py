@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 import math
+import sys
 from typing import Any
 from typing import Callable
 from typing import cast
@@ -17,6 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import Pool
 
 from ._sqlalchemy import _ConnectionRecord
+from ._sqlalchemy import will_lose
 from .histogram import bucket_of
 from .histogram import summed
 from .runtime import Runtime
@@ -343,6 +345,12 @@ class Record(_ConnectionRecord):
             # whoever calls this returns the record next, or has it connect
             # anew; without that it would be lost to the garbage collector
             self.interruption = error, self.fairy_ref
+        if self.fairy_ref is not None and will_lose(sys._getframe(1), e):
+            fairy = self.fairy_ref()
+            if fairy is not None:
+                # once it has been returned it may be somebody else's
+                fairy._connection_record = None
+            self.checkin()
 
     def take_interruption(self) -> Optional[BaseException]:
         """Return what is to be raised now, as it could not be raised while

@@ -3,7 +3,6 @@ and no upkeep."""
 
 from __future__ import annotations
 
-import inspect
 import logging
 from typing import Any
 from typing import Callable
@@ -11,7 +10,6 @@ from typing import Optional
 
 import pytest
 from sqlalchemy import event
-from sqlalchemy.pool import base
 
 from sqla_smartpool import deadline
 from sqla_smartpool import PoolTimeoutError
@@ -26,14 +24,6 @@ from tests.lab.fake_connections import FakeWithSocket
 from tests.lab.fake_dbapi import driver_connection
 
 both = pytest.mark.parametrize("world", WORLDS)
-
-
-def skip_if_lost(error: type[BaseException], where: str) -> None:
-    """Older SQLAlchemys do not return a connection whose reset was ended by
-    more than an Exception, nor let go of it while that is held."""
-    returns = "_checkin_failed" in inspect.getsource(base._finalize_fairy)
-    if where == "reset" and not issubclass(error, Exception) and not returns:
-        pytest.skip("with this SQLAlchemy it is found when the error is gone")
 
 
 class Mistake(Exception):
@@ -137,7 +127,6 @@ PROVOKE: dict[str, Callable[[Callers], None]] = {
 def test_a_listener_that_raises_costs_no_connection_and_no_room(
     name: str, world: str, error: type[BaseException]
 ) -> None:
-    skip_if_lost(error, name)
     callers = Callers(world, max_size=2, leak_after=30.0)
     raised: list[str] = []
 
@@ -273,7 +262,6 @@ def test_a_creator_that_returns_a_connection_again_gets_no_second_owner(
 def test_a_rollback_that_fails_on_return_frees_the_room(
     world: str, error: type[BaseException]
 ) -> None:
-    skip_if_lost(error, "reset")
     callers = Callers(world, max_size=1)
     callers.ask()
     waiting = callers.ask()
