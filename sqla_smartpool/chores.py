@@ -147,7 +147,7 @@ class Chores:
         grip = pool.may_touch(record) and pool.inventory.claim(record)
         if not grip:
             return None
-        began = pool.runtime.clock()
+        began, heard_at = pool.runtime.clock(), record.heard_at
         try:
             answer = self._liveness.ping(
                 record, grip, pool.settings.ping_timeout, idle=True
@@ -155,12 +155,16 @@ class Chores:
         except BaseException:  # interrupted: its stream may be out of step
             self._liveness.close(record, grip, "unhealthy")
             raise
+        limit = pool.idle_limit
         if answer is Answer.ALIVE:
             self.silence.answered()
+            pool.inventory.post(limit.survived, began - heard_at)
             pool.inventory.put_back(record)
             return True
         if answer is Answer.SILENT:
             self.silence.not_answered(verdict, began)
+        if not pool.checks_by_event:
+            pool.inventory.post(limit.died, began, heard_at, False)
         pool.count("connections_lost")
         self._liveness.close(record, grip, "unhealthy")
         self._keeper.wake()
@@ -182,6 +186,13 @@ class Chores:
         self._liveness.close(record, grip, reason)
         self._keeper.wake()
         return True
+
+    def cut(self, record: Record) -> None:
+        """Close an idle connection that is known to be dead."""
+        pool = self._pool
+        now, heard_at = pool.runtime.clock(), record.heard_at
+        if self.close(record, "unhealthy"):
+            pool.inventory.post(pool.idle_limit.died, now, heard_at, True)
 
     def renew(self, record: Record, reason: str) -> None:
         """Replace a connection, opening the new one before closing the old.

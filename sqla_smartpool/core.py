@@ -8,6 +8,7 @@ from typing import Optional
 
 from sqlalchemy.pool import QueuePool
 
+from .idle_limit import IdleLimit
 from .inventory import Inventory
 from .record import Record
 from .runtime import Runtime
@@ -22,6 +23,7 @@ class PoolCore(QueuePool):
 
     runtime: Runtime
     inventory: Inventory
+    idle_limit: IdleLimit
     #: numbers for connections
     numbers: Iterator[int]
     #: connections refuse other threads than their own; None: not known yet

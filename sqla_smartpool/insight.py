@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -11,6 +12,8 @@ from .face import QueuePoolFace
 from .holders import ConnectionInfo
 from .holders import connections
 from .holders import Holder
+from .idle_limit import IdleLimit
+from .idle_limit import IN_TIME
 from .journal import Journal
 from .lookout import FIRST_LOOK
 from .lookout import Lookout
@@ -22,6 +25,10 @@ from .stats import PoolStats
 from .watched import WatchedPool
 from .whereabouts import here
 
+#: where pings alone tell that connections are dead, it may be for another
+#: reason than their age: so they are not sent sooner and sooner; seconds
+_LEAST = 5.0
+
 
 class Insight(QueuePoolFace):
     """Statistics, who holds what, and why somebody waits."""
@@ -32,6 +39,9 @@ class Insight(QueuePoolFace):
         self.lookout = Lookout(watched)
         self._watches_waits = False
         self.meter = Meter(watched, self.stats)
+        self.idle_limit = IdleLimit()
+        #: the ``ping_after`` that was told to follow from it
+        self._told = math.inf
 
     def holders(self) -> list[Holder]:
         """Tell who has connections, and where they stand; longest first."""
@@ -58,6 +68,31 @@ class Insight(QueuePoolFace):
         self.trace()
         self.lookout.look_for_leaks()
         self.meter.look()
+        self._look_for_an_idle_limit()
+
+    def _look_for_an_idle_limit(self) -> None:
+        inventory, limit = self.inventory, self.idle_limit
+        now = self.runtime.clock()
+        if inventory.backoff.failing:
+            inventory.post(limit.disturbed, now)
+        ages = limit.ages
+        in_time = IN_TIME * ages.by
+        settings = self.settings
+        asked_after = max(settings.proof_window, settings.check_interval)
+        if not ages or asked_after <= in_time:
+            return
+        inventory.post(limit.forget)
+        if ages.after < ages.by / 2 and in_time < _LEAST:
+            return
+        # what was found first may have been found late
+        if in_time < 0.9 * self._told:
+            self._told = in_time
+            self.journal.idle_limit(*ages, in_time)
+        if settings.learns:
+            self._change_settings(
+                ping_after=min(settings.ping_after, in_time),
+                check_interval=min(settings.check_interval, in_time),
+            )
 
     # -- what is noted of checkouts, if asked for ---------------------------
 

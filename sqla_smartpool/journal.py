@@ -124,6 +124,32 @@ class Journal:
             retry_in=retry_in,
         )
 
+    def idle_limit(self, after: float, by: float, ping_after: float) -> None:
+        """Tell that idle connections are closed by somebody else.
+
+        :param after: the idle age, in seconds, at which they were alive.
+        :param by: the one at which they were dead.
+        :param ping_after: what would keep them.
+        """
+        learns = self._pool.settings.learns
+        check_interval = self._pool.settings.check_interval
+        setting = "ping_after=%(ping_after).3g"
+        if check_interval > ping_after:
+            setting += ", check_interval=%(ping_after).3g"
+        self._tell(
+            logging.WARNING,
+            "something closes idle connections after about %(age).3g s (they "
+            "were alive after %(after).3g s): "
+            + (
+                setting + " from now on"
+                if learns
+                else "to keep them, set " + setting
+            ),
+            age=by,
+            after=after,
+            ping_after=ping_after,
+        )
+
     def _reachable(self) -> None:
         since = self._down.pop("since", None)
         if since is None:

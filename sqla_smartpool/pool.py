@@ -79,7 +79,9 @@ class SmartPool(Insight):
     :param monitor_batch_size: the most connections that one upkeep pass
         pings; 10.
     :param ping_after: a connection without proof of life for this long is
-        pinged, by upkeep before anyone needs it, or else at checkout; 30.
+        pinged, by upkeep before anyone needs it, or else at checkout; 30, or
+        less once connections are found to die of idleness sooner, which is
+        logged.  Who passes it is told what to pass instead.
     :param pre_ping: (``pool_pre_ping``) ``ping_after=0``: ping at every
         checkout; False.
     :param ping_timeout: after this long without an answer a ping has failed
@@ -149,7 +151,7 @@ class SmartPool(Insight):
         given = {
             name: arguments[name]
             for name in [*Settings.__dataclass_fields__, "recycle"]
-            if arguments[name] is not _DEFAULT
+            if arguments.get(name, _DEFAULT) is not _DEFAULT
         }
         # recreate() hands its settings on whole, so that none is forgotten
         settings = _settings or Settings.from_arguments(given)
@@ -286,6 +288,7 @@ class SmartPool(Insight):
         """A query has met a disconnect, or a ``checkout`` listener wants all
         connections replaced (``_checkin=False``)."""
         if _checkin:
+            self.inventory.post(self.idle_limit.disturbed, self._clock())
             if self.can_ping:
                 self.upkeep.suspect_all()
             else:

@@ -237,6 +237,11 @@ class Record(_ConnectionRecord):
         self.proven_at = when
         self.judge()
 
+    @property
+    def heard_at(self) -> float:
+        """When it was last in use, or had answered."""
+        return max(self.proven_at, self.idle_since)
+
     def suspect(self, now: float) -> None:
         """Something has happened that may have killed it."""
         self.suspect_at = now

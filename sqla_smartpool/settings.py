@@ -135,6 +135,9 @@ class Settings:
     leak_after: Optional[float] = _seconds(None, zero=False, none=True)
     trace_checkouts: bool = _switch(False)
     pre_ping: bool = _switch(False)
+    #: pings come sooner when idle connections are found dead: nobody has said
+    #: when they are to come
+    learns: bool = _switch(True)
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -179,7 +182,7 @@ class Settings:
                     "pass one of them"
                 )
             given["max_lifetime"] = lifetime
-        return cls(**given)
+        return cls(**given, learns="ping_after" not in given)
 
     def changed(self, **changes: Any) -> Settings:
         """Return checked settings in which some values are others."""

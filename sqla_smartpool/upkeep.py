@@ -123,6 +123,7 @@ class Upkeep:
         self.wake(pool.settings.check_interval)
         if math.inf > late > pool.settings.check_interval + _LATE:
             pool.logger.info("upkeep was stopped for %.0f s", late)
+            pool.inventory.post(pool.idle_limit.disturbed, now)
             self.suspect_all()
         for step in (
             pool.inventory.mend,
@@ -188,18 +189,22 @@ class Upkeep:
             todo.open = 0
         if self.chores.silence.total:
             del todo.ping[1:]
+        if not todo.cut:
+            inventory.post(pool.idle_limit.looked, now)
         return todo
 
     @staticmethod
     def _see(record: Record, now: float) -> Seen:
-        record.heard_from(now)
+        dead = record.is_dead()
+        if not dead:  # or it would be heard from at its end
+            record.heard_from(now)
         noisy = record.line is not None and not record.line.quiet()
         return Seen(
             record,
             record.idle_since,
             record.retire_at,
             record.proven_at,
-            dead=record.is_dead(),
+            dead=dead,
             suspect=noisy or record.suspect_at >= record.proven_at,
         )
 
@@ -240,7 +245,7 @@ class Upkeep:
     def _carry_out(self, todo: Plan) -> None:
         chores = self.chores
         jobs: list[Callable[[], object]] = []
-        jobs += [partial(chores.close, rec, "unhealthy") for rec in todo.cut]
+        jobs += [partial(chores.cut, record) for record in todo.cut]
         jobs += [chores.open_floor] * todo.open
         jobs += [partial(chores.renew, rec, "lifetime") for rec in todo.renew]
         jobs += [partial(chores.ping, record) for record in todo.ping]

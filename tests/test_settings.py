@@ -161,13 +161,16 @@ def test_recreate_hands_on_every_argument() -> None:
         "leak_after": 15,
         "trace_checkouts": True,
     }
-    neither = {"pool_size", "max_overflow"}
+    # the last is no argument
+    neither = {"pool_size", "max_overflow", "learns"}
     assert set(given) == set(Settings.__dataclass_fields__) - neither
     default = Settings()
+    assert default.learns
     twice = pool(**given).recreate().recreate()
     for name, value in given.items():
         assert getattr(twice.settings, name) == value
         assert getattr(default, name) != value
+    assert not twice.settings.learns
 
 
 def test_a_deadline_must_be_a_number_of_seconds() -> None:

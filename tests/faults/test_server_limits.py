@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
+from sqla_smartpool import idle_limit
 from sqla_smartpool.aio import LoopRuntime
 from sqla_smartpool.runtime import ThreadRuntime
 from tests.faults.conftest import Durations
@@ -58,6 +59,34 @@ def test_idle_sessions_that_the_server_ends_cost_nobody_an_error(
         assert stats_of(plain).connections_num > 3, "the server ended none"
         stats = stats_of(kept)
         assert (stats.connections_num, stats.returns_bad) == (3, 0)
+
+    cases = matrix.installed([*matrix.TCP, *matrix.TLS])
+    servers = {str(case.server): lanes.server(case) for case in cases}
+    for name, server in servers.items():
+        server.configure(**IDLE_LIMITS[name])
+    for case in cases:
+        lanes.enter(case, body)
+    lanes.end()
+
+
+def test_how_long_the_server_lets_them_be_idle_is_learned(
+    lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # or it would take three times ten seconds
+    monkeypatch.setattr(idle_limit, "_MOMENT", 0.5)
+
+    def body(lane: Lane) -> None:
+        engine = lane.started(min_size=3, check_interval=0.25)
+        pool: Any = engine.pool
+        lane.eventually(
+            lambda: pool.settings.ping_after < 30.0, "it is learned"
+        )
+        assert pool.settings.ping_after > 0.4 * IDLE
+        lost = pool.stats().connections_lost
+        lane.sleep(3.0 * IDLE)
+        # not as many as before: three in each IDLE
+        assert pool.stats().connections_lost < lost + 9
+        assert pool.stats().pool_size == 3
 
     cases = matrix.installed([*matrix.TCP, *matrix.TLS])
     servers = {str(case.server): lanes.server(case) for case in cases}
