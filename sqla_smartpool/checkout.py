@@ -63,7 +63,6 @@ class Checkout:
                 waited = True
                 record = self._taken(outcome, since, timeout)
             if self._admit(record, ends):
-                record.taken_at = self._pool.runtime.clock()
                 record.who = self._pool.runtime.who()
                 record.uses += 1
                 if self._pool.inventory.retired:
@@ -164,12 +163,22 @@ class Checkout:
                 self._pool.count("connections_lost")
                 self._liveness.close(record, grip, "unhealthy")
                 self._upkeep.wake()
-        return alive
+        if not alive:
+            return False
+        record.taken_at = self._pool.runtime.clock()
+        if record.taken_at < record.expires_at:
+            return True
+        # its time came while it was asked
+        self._upkeep.chores.dismiss(record, "lifetime")
+        return False
 
     def _is_alive(self, record: Record, now: float, ends: float) -> bool:
+        inventory, limit = self._pool.inventory, self._pool.idle_limit
         if record.is_dead():
+            inventory.post(limit.died, now, record.heard_at, True)
             self._upkeep.suspect_all()
             return False
+        heard_at = record.heard_at
         record.heard_from(now)
         # bytes that nobody has asked for may be the server's farewell
         quiet = record.blind or record.peek is None or record.peek()
@@ -178,16 +187,18 @@ class Checkout:
             return True
         seconds = min(self._pool.settings.ping_timeout, max(ends - now, 0.0))
         # so that upkeep does not take it for lost in the meantime
-        grip = self._pool.inventory.tend(record)
+        grip = inventory.tend(record)
         answer = self._liveness.ping(record, grip, seconds, idle=False)
         if answer is Answer.ALIVE:
-            self._pool.inventory.tending.discard(record)
+            inventory.tending.discard(record)
+            inventory.post(limit.survived, now - heard_at)
             # or SQLAlchemy would ping it again, without a bound
             record.fresh = True
             return True
+        if not self._pool.checks_by_event:
+            inventory.post(limit.died, now, heard_at, False)
         self._upkeep.suspect_all()
         if answer is Answer.SILENT:
-            inventory = self._pool.inventory
             inventory.post(inventory.set_aside, now)
         return False
 

@@ -107,6 +107,26 @@ def test_a_connect_whose_caller_is_cancelled_serves_who_waits(
     callers.leave()
 
 
+@pytest.mark.pain("no lifetime under load")
+@both
+def test_who_grows_old_while_it_is_asked_is_not_handed_out(world: str) -> None:
+    callers = Callers(world, max_lifetime=100.0, pool_pre_ping=True)
+    callers.ask()
+    callers.give_back()
+    callers.world.advance(89.0)
+    gate = callers.world.gate()
+    callers.database.once("ping", gate)
+    asked = callers.ask()
+    assert not asked.done
+    callers.world.now += 12.0
+    gate.open()
+    callers.world.settle()
+    assert asked.done and asked.error is None
+    record = callers.held[0].connection._connection_record
+    assert record.taken_at < record.expires_at
+    callers.leave()
+
+
 @pytest.mark.pain("more than the ceiling")
 @both
 def test_replacements_and_cancelled_connects_keep_to_the_ceiling(
