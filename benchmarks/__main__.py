@@ -1,68 +1,93 @@
-"""``python -m benchmarks``: what a checkout costs, beside SQLAlchemy's pools.
-
-Without a database: the DBAPI connections do nothing, so that only the pools
-are measured.  The candidates take turns, as the speed of a machine drifts;
-what can be compared are the ratios.
-"""
+"""The command: ``python -m benchmarks [NAME…] [--quick] [--json FILE]``."""
 
 from __future__ import annotations
 
-from statistics import median
-import timeit
-from typing import Any
-from typing import Callable
+import argparse
+import json
+import sys
+from typing import Optional
+from typing import Sequence
 
-from sqlalchemy.pool import QueuePool
-from sqlalchemy.pool import StaticPool
+from .machine import described
+from .measure import measure
+from .measure import Measured
+from .suite import SUITE
+from .tables import console
+from .tables import progress_bar
+from .tables import table_of
 
-from sqla_smartpool import SmartPool
-
-CHECKOUTS = 20_000
-ROUNDS = 9
-
-
-class NoDatabase:
-    """A DBAPI connection that does nothing."""
-
-    def rollback(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+#: of each candidate
+_ROUNDS, _QUICK_ROUNDS = 9, 2
 
 
-def checkout_and_checkin(pool: Any) -> Callable[[], None]:
-    def work() -> None:
-        pool.connect().close()
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run, and print a table for each case as soon as it is there."""
+    arguments = _parser().parse_args(argv)
+    rounds = _QUICK_ROUNDS if arguments.quick else arguments.rounds
+    names = arguments.names or list(SUITE)
+    to = console()
+    machine = described()
+    to.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    results: list[Measured] = []
+    with progress_bar(console(stderr=True)) as progress:
+        for name in names:
+            for case in SUITE[name].cases(arguments.quick):
+                bar = progress.add_task(
+                    f"{name}: {case.title}", total=rounds * len(case.turns)
+                )
+                results.append(
+                    measure(
+                        name, case, rounds, lambda _: progress.advance(bar)
+                    )
+                )
+                progress.remove_task(bar)
+                to.print(table_of(results[-1]))
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(
+                {
+                    "machine": machine,
+                    "rounds": rounds,
+                    "measured": [vars(each) for each in results],
+                },
+                file,
+                indent=1,
+            )
 
-    return work
 
-
-def main() -> None:
-    creator: Any = NoDatabase
-    candidates: dict[str, Callable[[], None]] = {
-        "StaticPool": checkout_and_checkin(StaticPool(creator)),
-        "QueuePool": checkout_and_checkin(QueuePool(creator)),
-        "SmartPool": checkout_and_checkin(SmartPool(creator)),
-    }
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    names = list(candidates)
-    for turn in range(ROUNDS):
-        for name in names[turn % 3 :] + names[: turn % 3]:
-            took = timeit.timeit(candidates[name], number=CHECKOUTS)
-            times[name].append(took / CHECKOUTS)
-    print(f"checkout and checkin, one thread, median of {ROUNDS}")
-    for name, took in times.items():
-        ratios = {
-            other: median(a / b for a, b in zip(took, times[other]))
-            for other in ("StaticPool", "QueuePool")
-        }
-        print(
-            f"{name:12} {median(took) * 1e6:6.2f} us  "
-            f"{ratios['StaticPool']:.2f} x StaticPool  "
-            f"{ratios['QueuePool']:.2f} x QueuePool"
-        )
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure SmartPool beside other pools. The candidates of"
+        " a case take turns; printed are medians, the least and the most, and"
+        " ratios, which hold where times do not.",
+        epilog="Benchmarks: "
+        + "; ".join(f"{each.name}: {each.about}" for each in SUITE.values())
+        + ".",
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        choices=[*SUITE, []],
+        help="benchmarks to run; default: all",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="show that all runs: too short to go by",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=_ROUNDS,
+        help="turns of each candidate (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write every sample there"
+    )
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

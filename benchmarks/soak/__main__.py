@@ -11,10 +11,10 @@ from typing import Sequence
 
 from .invariants import Judge
 from .lanes import KINDS
-from .report import console
 from .report import print_report
-from .report import progress_bar
 from .run import Run
+from ..tables import console
+from ..tables import progress_bar
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

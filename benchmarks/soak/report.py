@@ -7,10 +7,6 @@ import statistics
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn
-from rich.progress import Progress
-from rich.progress import TextColumn
-from rich.progress import TimeElapsedColumn
 from rich.table import Table
 
 from .invariants import Judge
@@ -19,26 +15,6 @@ from .stage import Stage
 from .watch import Resources
 
 _VIOLATIONS_SHOWN = 50
-
-
-def console(stderr: bool = False) -> Console:
-    """A console whose tables are not squeezed where there is no terminal."""
-    terminal = Console(stderr=stderr, highlight=False, markup=False)
-    if terminal.is_terminal:
-        return terminal
-    return Console(stderr=stderr, highlight=False, markup=False, width=160)
-
-
-def progress_bar(to: Console) -> Progress:
-    """A progress bar that is shown on a terminal only."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=to,
-        transient=True,
-        disable=not to.is_terminal,
-    )
 
 
 def print_report(

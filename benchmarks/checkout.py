@@ -1,0 +1,55 @@
+"""What a checkout and its checkin cost, when nobody is in the way."""
+
+from __future__ import annotations
+
+import timeit
+from typing import Any
+from typing import Callable
+from typing import Iterator
+
+from .measure import Benchmark
+from .measure import Case
+from .measure import Figures
+from .pools import engine
+from .pools import KINDS
+from .pools import pool
+
+#: connections in the pool
+_SIZE = 5
+
+
+def _turn(connect: Callable[[], Any], number: int) -> Callable[[], Figures]:
+    def work() -> None:
+        connect().close()
+
+    def turn() -> Figures:
+        seconds = timeit.timeit(work, number=number)
+        return {"us per checkout": 1e6 * seconds / number}
+
+    return turn
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    number = 500 if quick else 20_000
+    references = ("QueuePool", "StaticPool")
+    yield Case(
+        f"the pool alone, {_SIZE} connections, one thread",
+        {
+            name: _turn(pool(kind, _SIZE).connect, number)
+            for name, kind in KINDS.items()
+        },
+        references,
+    )
+    yield Case(
+        f"through Engine.connect(), {_SIZE} connections, one thread",
+        {
+            name: _turn(engine(kind, _SIZE).connect, number)
+            for name, kind in KINDS.items()
+        },
+        references,
+    )
+
+
+CHECKOUT = Benchmark(
+    "checkout", "checkout and checkin without I/O, one thread", cases
+)

@@ -1,0 +1,85 @@
+"""What a checkout costs when many threads want one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+from typing import Callable
+from typing import Iterator
+
+from .measure import Benchmark
+from .measure import Case
+from .measure import Figures
+from .pools import KINDS
+from .pools import pool
+from .pools import psycopg_pool_of
+
+Use = Callable[[], Any]
+
+
+def _turn(
+    acquire: Callable[[], Any],
+    release: Callable[[Any], object],
+    threads: int,
+    number: int,
+) -> Callable[[], Figures]:
+    """So many threads take and return connections so often, all in all."""
+
+    def work(waits: list[float], begin: threading.Barrier) -> None:
+        clock = time.perf_counter
+        longest = 0.0
+        begin.wait()
+        for _ in range(number // threads):
+            since = clock()
+            connection = acquire()
+            longest = max(longest, clock() - since)
+            release(connection)
+        waits.append(longest)
+
+    def turn() -> Figures:
+        waits: list[float] = []
+        begin = threading.Barrier(threads + 1)
+        workers = [
+            threading.Thread(target=work, args=(waits, begin))
+            for _ in range(threads)
+        ]
+        for worker in workers:
+            worker.start()
+        begin.wait()
+        began = time.perf_counter()
+        for worker in workers:
+            worker.join()
+        seconds = time.perf_counter() - began
+        assert len(waits) == threads, "a worker has failed"
+        return {
+            "us per checkout": 1e6 * seconds / number,
+            "longest wait, ms": 1e3 * max(waits),
+        }
+
+    return turn
+
+
+def _close(connection: Any) -> None:
+    connection.close()
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    number = 2_000 if quick else 40_000
+    for threads in (8, 50):
+        for size in (5, 15):
+            turns: dict[str, Callable[[], Figures]] = {}
+            for name in ("QueuePool", "SmartPool"):
+                made = pool(KINDS[name], size)
+                turns[name] = _turn(made.connect, _close, threads, number)
+            other = psycopg_pool_of(size)
+            turns["psycopg_pool"] = _turn(
+                other.getconn, other.putconn, threads, number
+            )
+            yield Case(f"{threads} threads on {size} connections", turns)
+            other.close()
+
+
+CONTENDED = Benchmark(
+    "contended", "checkout and checkin without I/O, many threads", cases
+)

@@ -1,0 +1,140 @@
+"""Who waits, and for how long, when there are fewer connections than workers.
+
+A worker that has returned its connection asks for the next one at once.  In a
+fair queue nobody waits for longer than the others take their turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+import threading
+import time
+from typing import Any
+from typing import Callable
+from typing import Iterator
+
+from sqlalchemy import Pool
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import QueuePool
+
+from sqla_smartpool import AsyncSmartPool
+from sqla_smartpool import SmartPool
+from .measure import Benchmark
+from .measure import Case
+from .measure import Figures
+from .pools import engine
+from .pools import pool
+from .pools import psycopg_pool_of
+
+_WORKERS, _SIZE = 50, 30
+#: for how long a worker keeps a connection, and waits for one, seconds
+_HOLD, _TIMEOUT = 0.02, 2.0
+#: what each would wait if all waited alike, seconds
+_FAIR = _HOLD * (_WORKERS - _SIZE) / _SIZE
+
+
+class _Waits:
+    """The waits of all workers."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.served: dict[int, int] = dict.fromkeys(range(_WORKERS), 0)
+        self.starved: set[int] = set()
+
+    def note(self, worker: int, since: float, served: bool) -> None:
+        self.longest = max(self.longest, time.perf_counter() - since)
+        self.served[worker] += served
+        if not served:
+            self.starved.add(worker)
+
+    def figures(self) -> Figures:
+        return {
+            "longest wait / fair wait": self.longest / _FAIR,
+            "workers starved": len(self.starved),
+            "turns of the least served": min(self.served.values()),
+        }
+
+
+def _threads(
+    acquire: Callable[[], Any],
+    release: Callable[[Any], object],
+    seconds: float,
+) -> Figures:
+    waits = _Waits()
+
+    def work(number: int) -> None:
+        ends = time.perf_counter() + seconds
+        while (since := time.perf_counter()) < ends:
+            try:
+                connection = acquire()
+            except Exception:  # each pool has a timeout error of its own
+                waits.note(number, since, False)
+                continue
+            waits.note(number, since, True)
+            time.sleep(_HOLD)
+            release(connection)
+
+    workers = [
+        threading.Thread(target=work, args=(number,))
+        for number in range(_WORKERS)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return waits.figures()
+
+
+def _tasks(kind: type[Pool], seconds: float) -> Figures:
+    waits = _Waits()
+
+    async def work(made: AsyncEngine, number: int) -> None:
+        ends = time.perf_counter() + seconds
+        while (since := time.perf_counter()) < ends:
+            try:
+                connection = await made.connect()
+            except Exception:
+                waits.note(number, since, False)
+                continue
+            waits.note(number, since, True)
+            await asyncio.sleep(_HOLD)
+            await connection.close()
+
+    async def run() -> None:
+        made = AsyncEngine(engine(kind, _SIZE, True, timeout=_TIMEOUT))
+        await asyncio.gather(*(work(made, each) for each in range(_WORKERS)))
+        await made.dispose()
+
+    asyncio.run(run())
+    return waits.figures()
+
+
+def _close(connection: Any) -> None:
+    connection.close()
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    seconds = 0.5 if quick else 4.0
+    turns: dict[str, Callable[[], Figures]] = {}
+    for kind in (QueuePool, SmartPool):
+        made = pool(kind, _SIZE, timeout=_TIMEOUT)
+        turns[kind.__name__] = partial(_threads, made.connect, _close, seconds)
+    other = psycopg_pool_of(_SIZE, timeout=_TIMEOUT)
+    turns["psycopg_pool"] = partial(
+        _threads, other.getconn, other.putconn, seconds
+    )
+    yield Case(f"{_WORKERS} threads on {_SIZE} connections", turns)
+    other.close()
+    yield Case(
+        f"{_WORKERS} tasks on {_SIZE} connections",
+        {
+            kind.__name__: partial(_tasks, kind, seconds)
+            for kind in (AsyncAdaptedQueuePool, AsyncSmartPool)
+        },
+        ("AsyncAdaptedQueuePool",),
+    )
+
+
+FAIRNESS = Benchmark("fairness", "who waits for how long", cases)

@@ -1,0 +1,13 @@
+"""All benchmarks, in the order of a report."""
+
+from __future__ import annotations
+
+from .async_checkout import ASYNC_CHECKOUT
+from .checkout import CHECKOUT
+from .contended import CONTENDED
+from .fairness import FAIRNESS
+from .measure import Benchmark
+
+SUITE: dict[str, Benchmark] = {
+    each.name: each for each in (CHECKOUT, CONTENDED, ASYNC_CHECKOUT, FAIRNESS)
+}
