@@ -7,7 +7,19 @@ from .checkout import CHECKOUT
 from .contended import CONTENDED
 from .fairness import FAIRNESS
 from .measure import Benchmark
+from .safe_checkout import SAFE_CHECKOUT
+from .stress import STRESS
+from .thrash import THRASH
 
 SUITE: dict[str, Benchmark] = {
-    each.name: each for each in (CHECKOUT, CONTENDED, ASYNC_CHECKOUT, FAIRNESS)
+    each.name: each
+    for each in (
+        CHECKOUT,
+        CONTENDED,
+        ASYNC_CHECKOUT,
+        FAIRNESS,
+        STRESS,
+        THRASH,
+        SAFE_CHECKOUT,
+    )
 }

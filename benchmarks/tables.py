@@ -35,24 +35,28 @@ def progress_bar(to: Console) -> Progress:
 
 
 def table_of(measured: Measured) -> Table:
-    """Median, spread and ratios of each figure, a row for each candidate."""
+    """Median, spread and ratios: a row for each figure of each candidate."""
     table = Table(title=f"{measured.benchmark}: {measured.title}")
     table.title_justify = "left"
+    table.add_column("figure")
     table.add_column("candidate")
-    figures = measured.figures
-    for figure in figures:
-        table.add_column(figure, justify="right")
-        table.add_column("min - max", justify="right")
-        for reference in measured.references:
-            table.add_column(f"x {reference}", justify="right")
-    for candidate in measured.samples:
-        cells = [candidate]
-        for figure in figures:
+    for heading in ("median", "least", "most"):
+        table.add_column(heading, justify="right")
+    for reference in measured.references:
+        table.add_column(f"x {reference}", justify="right")
+    for figure in measured.figures:
+        for candidate in measured.samples:
             values = measured.values(candidate, figure)
-            cells.append(f"{statistics.median(values):.4g}")
-            cells.append(f"{min(values):.3g} - {max(values):.3g}")
-            for reference in measured.references:
-                ratio = measured.ratio(candidate, reference, figure)
-                cells.append(f"{ratio:.3f}")
-        table.add_row(*cells)
+            numbers = (statistics.median(values), min(values), max(values))
+            ratios = (
+                measured.ratio(candidate, reference, figure)
+                for reference in measured.references
+            )
+            table.add_row(
+                figure,
+                candidate,
+                *(f"{number:.4g}" for number in numbers),
+                *(f"{ratio:.3f}" for ratio in ratios),
+            )
+        table.add_section()
     return table

@@ -124,14 +124,14 @@ class Side:
         self,
         condition: Callable[[], Any],
         about: str = "",
-        timeout: float = 10.0,
+        timeout: float = 30.0,
     ) -> Any:
         if not self.asynchronous:
             return eventually(condition, timeout, about)
         deadline = time.monotonic() + timeout
         while not (answer := condition()):
             if time.monotonic() > deadline:
-                return eventually(condition, 0.0, about)
+                return eventually(condition, 0.0, f"{about} in {timeout} s")
             await_(asyncio.sleep(0.01))
         return answer
 

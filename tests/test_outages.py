@@ -76,7 +76,7 @@ def test_a_server_that_is_silent_for_a_while_does_not_get_its_pool_emptied(
     engine = side.engine(
         postgresql_database,
         min_size=8,
-        max_size=12,
+        max_size=40,  # room for each connect that is tried meanwhile
         check_interval=0.1,
         ping_after=0.05,
         ping_timeout=0.3,

@@ -269,8 +269,10 @@ def test_size_idle_and_lifetime_limits_hold_for_a_url_of_the_environment(
         for connection in taken:
             connection.close()
         assert pool.size() == 4
-        side.eventually(lambda: pool.stats().pool_size == 2, "the surplus")
-        assert reasons.count("idle") == 2
+        side.eventually(
+            lambda: pool.stats().pool_size == 2 and reasons.count("idle") >= 2,
+            "the surplus is closed",
+        )
         side.eventually(lambda: watch.opened >= 8, "two generations more")
         assert reasons.count("lifetime") >= 2
         side.wait(pool.stop())

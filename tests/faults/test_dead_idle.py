@@ -18,6 +18,8 @@ side = matrix.side
 MARGIN = 5.0
 #: how many connects of the driver a request may take at most
 CONNECTS = 10.0
+#: a machine that does other things as well keeps anyone waiting, seconds
+HICCUP = 0.05
 
 
 def one_by_one(side: Client, engine: Engine, number: int) -> list[float]:
@@ -61,7 +63,7 @@ def test_all_ten_killed_cost_nobody_an_error_or_more_than_ten_connects(
 ) -> None:
     engine = side.started(min_size=10, max_size=10, **QUIET)
     before = side.sessions()
-    bound = CONNECTS * side.connect_takes()
+    bound = CONNECTS * side.connect_takes() + HICCUP
     side.server.terminate()
     took = requests(side, engine, 10)
     assert max(took) < bound * MARGIN

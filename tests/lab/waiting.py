@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 def eventually(
     condition: Callable[[], T],
-    timeout: float = 10.0,
+    timeout: float = 30.0,
     message: str = "",
     pause: float = 0.01,
 ) -> T:
