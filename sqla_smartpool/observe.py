@@ -73,9 +73,20 @@ def observe(
 
     .. versionadded:: 0.1
     """
-    sync_engine = (
+    observer = observer_of(
         engine.sync_engine if isinstance(engine, AsyncEngine) else engine
     )
+    if isinstance(observer, StockObserver):
+        observer.leak_after = leak_after
+        observer.traces = trace_checkouts or leak_after is not None
+    return observer
+
+
+def observer_of(sync_engine: Engine) -> Union[OwnObserver, StockObserver]:
+    """Return who watches the pool of an engine, as it was told to.
+
+    :raises sqlalchemy.exc.InvalidRequestError: as :func:`observe`.
+    """
     if isinstance(sync_engine.pool, SmartPool):
         return OwnObserver(sync_engine)
     if not isinstance(sync_engine.pool, QueuePool):
@@ -87,8 +98,6 @@ def observe(
     found = _observers.get(sync_engine)
     if found is None:
         found = _observers[sync_engine] = StockObserver(sync_engine)
-    found.leak_after = leak_after
-    found.traces = trace_checkouts or leak_after is not None
     return found
 
 
