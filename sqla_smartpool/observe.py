@@ -16,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 from .diagnosis import Diagnosis
 from .holders import ConnectionInfo
 from .holders import Holder
+from .lookout import Lookout
 from .pool import SmartPool
 from .sizing import Advice
 from .stats import PoolStats
@@ -112,6 +113,10 @@ class OwnObserver:
         pool = self._engine.pool
         assert isinstance(pool, SmartPool)
         return pool
+
+    @property
+    def lookout(self) -> Lookout:
+        return self._pool.lookout
 
     def stats(self) -> PoolStats:
         return self._pool.stats()

@@ -83,7 +83,7 @@ class StockObserver:
         self.leak_after: Optional[float] = None
         self.traces = False
         self.error: Optional[BaseException] = None
-        self._lookout = Lookout(self, explains=True)
+        self.lookout = Lookout(self, explains=True)
         self._meter = Meter(self, self.stats)
         for name in ("checkout", "checkin", "connect", "close", "detach"):
             event.listen(engine, name, getattr(self, f"_on_{name}"))
@@ -251,14 +251,14 @@ class StockObserver:
                 pass  # has just been closed: there is nobody to look at
 
     def _look_now(self) -> None:
-        self._lookout.look_for_leaks()
-        self._lookout.look_at_waits()
+        self.lookout.look_for_leaks()
+        self.lookout.look_at_waits()
         self._meter.look()
 
     # -- what users ask ----------------------------------------------------
 
     def holders(self) -> list[Holder]:
-        return self._lookout.holders()
+        return self.lookout.holders()
 
     def waited(self, record: Any) -> Optional[float]:
         """How long the checkout of a connection was seen to wait, in seconds;
@@ -267,7 +267,7 @@ class StockObserver:
         return None if seen is None else seen.waited
 
     def diagnosis(self) -> Diagnosis:
-        return self._lookout.diagnosis(self._caller())
+        return self.lookout.diagnosis(self._caller())
 
     def advise(self) -> Advice:
         return self._meter.advise()
