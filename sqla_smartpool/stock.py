@@ -216,11 +216,13 @@ class StockObserver:
         return found
 
     def _waits_in(self, frames: Any) -> bool:
-        pool, code = self._pool, QueuePool._do_get.__code__
-        return any(
-            frame.f_code is code and frame.f_locals.get("self") is pool
-            for frame in frames
-        )
+        pool, waits = self._pool, QueuePool._do_get.__code__
+        connects = QueuePool._create_connection.__code__  # called by the other
+        for frame in frames:
+            if frame.f_code in (waits, connects):
+                if frame.f_locals.get("self") is pool:
+                    return frame.f_code is waits
+        return False
 
     def connects(self) -> list[float]:
         return list(self._connecting.copy().values())

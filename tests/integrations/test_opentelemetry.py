@@ -29,6 +29,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.exc import TimeoutError as SATimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.pool import QueuePool
 
@@ -271,6 +272,14 @@ def test_connects_of_a_creator_are_timed(
     assert opened.count == 1
     assert 0.02 <= opened.sum < 1.0
     engine.dispose()
+
+
+def test_an_async_engine(telemetry: Telemetry) -> None:
+    engine = create_async_engine("postgresql+asyncpg://127.0.0.1/shop")
+    handle = instrument(engine, meter_provider=telemetry.provider)
+    assert handle.engine is engine.sync_engine
+    assert telemetry.value("idle.max") == 5
+    assert telemetry.value("max") == 15
 
 
 def test_names(telemetry: Telemetry) -> None:

@@ -35,6 +35,7 @@ from tests.lab.fixtures import missing
 from tests.lab.prometheus import tool
 from tests.lab.waiting import eventually
 
+DOCS = Path(__file__).parents[2] / "docs"
 DATABASES = pytest.mark.parametrize(
     "database", ["sqlite", "postgresql"], indirect=True
 )
@@ -184,6 +185,16 @@ def test_engines_come_and_go(sqlite_database: Database) -> None:
         scraped.collector.add(create_engine(url, poolclass=NullPool))
     with pytest.raises(ValueError, match="Duplicated"):
         scraped.registry.register(PoolCollector(first))
+
+
+def test_the_documentation_has_every_metric() -> None:
+    documented = (DOCS / "metrics.rst").read_text()
+    shown = (DOCS / "grafana" / "sqla_smartpool.json").read_text()
+    for family in PoolCollector().describe():
+        name = family.name.removeprefix("sqlalchemy_pool_")
+        name += "_total" if family.type == "counter" else ""
+        assert f"``{name}``" in documented
+        assert f"sqlalchemy_pool_{name}" in shown
 
 
 def test_a_disposed_pool_and_a_child_begin_anew() -> None:
