@@ -52,8 +52,6 @@ except ImportError as error:
 _POOL = "db.client.connection.pool.name"
 #: where SQLAlchemy's name of a database is not that of the conventions
 _SYSTEMS = {"oracle": "oracle.db", "mssql": "microsoft.sql_server"}
-#: when a connection was checked out, in the ``record_info`` of its record
-_TAKEN_AT = "sqla_smartpool.opentelemetry.taken_at"
 #: whoever records a use is not who had the connection
 _NOBODY = Context()
 #: held by who instruments a pool, or stops that
@@ -195,7 +193,7 @@ class Instrumentation:
     # -- what happens ------------------------------------------------------
 
     def _on_checkout(self, connection: Any, record: Any, _: Any) -> None:
-        record.record_info[_TAKEN_AT] = self.clock()
+        record.record_info[self] = self.clock()
         self.record_uses()
         if isinstance(self._observer, StockObserver):
             waited = self._observer.waited(record)
@@ -208,7 +206,7 @@ class Instrumentation:
             self._add_event("wait", wait_time=waited)
 
     def _on_return(self, connection: Any, record: Any) -> None:
-        taken_at = record.record_info.pop(_TAKEN_AT, None)
+        taken_at = record.record_info.pop(self, None)
         if taken_at is not None:  # else it was taken before we came
             self._uses.append(self.clock() - taken_at)
 

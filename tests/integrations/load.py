@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from itertools import count
+import subprocess
+import sys
 import threading
 from typing import Any
 from typing import Callable
@@ -42,3 +44,13 @@ def beside(side: Side, job: Callable[[], Any]) -> Callable[[], None]:
     thread = threading.Thread(target=job)
     thread.start()
     return thread.join
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of its own to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )

@@ -29,7 +29,7 @@ from tests.conftest import Database
 from tests.conftest import Side
 from tests.integrations.load import beside
 from tests.integrations.load import made
-from tests.integrations.test_opentelemetry import run
+from tests.integrations.load import run
 from tests.lab.fake_dbapi import FakeDatabase
 from tests.lab.fixtures import missing
 from tests.lab.prometheus import tool
