@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 from typing import Optional
@@ -9,6 +10,7 @@ from typing import Optional
 import pytest
 from sqlalchemy import event
 
+from sqla_smartpool import Cause
 from tests.conftest import Database
 from tests.conftest import Side
 from tests.integrations.load import beside
@@ -63,3 +65,27 @@ def test_a_wait_ends_when_the_caller_is_served(
     assert waits[1:] == [None, None]
     held.pop().close()
     assert observer.stats().wait_time.count == 1
+
+
+def test_whoever_asks_from_elsewhere_sees_the_same(
+    sqlite_database: Database, side: Side
+) -> None:
+    """A thread that serves metrics is on no event loop."""
+    engine, observer = made("stock", side, sqlite_database, pool_timeout=30)
+    held = hold_here(engine, 2)
+    asked = beside(side, lambda: engine.connect().close())
+    side.eventually(lambda: observer.stats().requests_waiting == 1)
+    found: list[Any] = []
+
+    def ask() -> None:
+        for _ in range(2):
+            found.append(observer.diagnosis().cause)
+            found.append(observer.stats().requests_waiting)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert found == [Cause.BACKLOG, 1] * 2
+    for connection in held:
+        connection.close()
+    asked()
