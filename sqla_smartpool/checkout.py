@@ -65,6 +65,7 @@ class Checkout:
             if self._admit(record, ends):
                 record.who = self._pool.runtime.who()
                 record.uses += 1
+                record.served = record.uses, record.taken_at - since
                 if self._pool.inventory.retired:
                     record.going = "close"
                 return record

@@ -106,6 +106,7 @@ class Record(_ConnectionRecord):
         "who",
         "taken",
         "uses",
+        "served",
         "usage",
         "long_uses",
         "going",
@@ -125,6 +126,9 @@ class Record(_ConnectionRecord):
         #: how many checkouts it has served, and for how long in all
         self.uses = 0
         self.usage = 0.0
+        #: the last checkout that did not have it at once, by ``uses``, and
+        #: how long that took
+        self.served = 0, 0.0
         #: how many of these were longer than a millisecond, by their length
         self.long_uses: Optional[list[int]] = None
         #: when it was last checked out, by whom and, if traced, where
@@ -185,6 +189,7 @@ class Record(_ConnectionRecord):
         # drawn once: drawn anew at each look, it would gather at the bound
         self.early = _JITTER * runtime.chance()
         self.going = None
+        self.served = 0, 0.0
         self.succeeded = self.broken = False
         self.doubted = -1
         self.suspect_at = -math.inf
@@ -225,6 +230,12 @@ class Record(_ConnectionRecord):
 
     def _was_just_used(self) -> bool:
         return self.pool.runtime.clock() - self.idle_since < _BLIND_TRUST
+
+    @property
+    def waited(self) -> float:
+        """How long its last checkout took; 0: it was had at once."""
+        checkout, seconds = self.served
+        return seconds if checkout == self.uses else 0.0
 
     def note_long_use(self, seconds: float) -> None:
         """Count a use for the histogram; short ones are what is left."""

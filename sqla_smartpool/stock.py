@@ -52,6 +52,8 @@ class _Seen:
         self.taken: tuple[str, ...] = ()
         self.uses = 0
         self.in_use = False
+        #: how long its last checkout was seen to wait; None: it was not
+        self.waited: Optional[float] = None
 
 
 class StockObserver:
@@ -81,7 +83,7 @@ class StockObserver:
         self.leak_after: Optional[float] = None
         self.traces = False
         self.error: Optional[BaseException] = None
-        self._lookout = Lookout(self, explains=True)
+        self.lookout = Lookout(self, explains=True)
         self._meter = Meter(self, self.stats)
         for name in ("checkout", "checkin", "connect", "close", "detach"):
             event.listen(engine, name, getattr(self, f"_on_{name}"))
@@ -94,8 +96,11 @@ class StockObserver:
     def _caller(self) -> Who:
         if not self._asynchronous:
             return threading.get_ident()
-        self._loop = _get_running_loop()
-        return None if self._loop is None else current_task()
+        loop = _get_running_loop()
+        if loop is None:  # some thread asks, which is no caller
+            return None
+        self._loop = loop
+        return current_task()
 
     def _on_do_connect(self, *_: Any) -> None:
         self._connecting[self._caller()] = self.clock()
@@ -118,8 +123,13 @@ class StockObserver:
         seen = self._seen.get(record)
         if seen is None:  # was open before we came
             seen = self._seen[record] = _Seen(next(self._numbers), now)
-        seen.taken_at, seen.who, seen.in_use = now, self._caller(), True
+        who = self._caller()
+        seen.taken_at, seen.who, seen.in_use = now, who, True
         seen.uses += 1
+        since = self._waiting.pop(who, None)
+        seen.waited = None if since is None else now - since
+        if seen.waited is not None:
+            self._waited.append(seen.waited)
         if self.traces:
             seen.taken = here()
 
@@ -173,14 +183,18 @@ class StockObserver:
         begun counts from when it was first seen."""
         now = self.clock()
         waiting = self._found_waiting() if self.full else []
+        seen = self._seen.copy().values()
+        served = {each.who for each in seen if each.taken_at >= now}
         before = self._waiting
-        self._waiting = {who: before.get(who, now) for who in waiting}
-        for who in before.keys() - self._waiting.keys():
-            self._waited.append(now - before[who])
-        return sorted(
-            (Wait(who, since) for who, since in self._waiting.items()),
-            key=lambda wait: wait.since,
-        )
+        found = self._waiting = {
+            who: before.get(who, now) for who in waiting if who not in served
+        }
+        for who in list(before):
+            # unless it has just been served
+            if who not in found and (since := before.pop(who, None)):
+                self._waited.append(now - since)
+        waits = [Wait(who, since) for who, since in found.copy().items()]
+        return sorted(waits, key=lambda wait: wait.since)
 
     def _found_waiting(self) -> list[Who]:
         found: list[Who] = []
@@ -202,11 +216,13 @@ class StockObserver:
         return found
 
     def _waits_in(self, frames: Any) -> bool:
-        pool, code = self._pool, QueuePool._do_get.__code__
-        return any(
-            frame.f_code is code and frame.f_locals.get("self") is pool
-            for frame in frames
-        )
+        pool, waits = self._pool, QueuePool._do_get.__code__
+        connects = QueuePool._create_connection.__code__  # called by the other
+        for frame in frames:
+            if frame.f_code in (waits, connects):
+                if frame.f_locals.get("self") is pool:
+                    return frame.f_code is waits
+        return False
 
     def connects(self) -> list[float]:
         return list(self._connecting.copy().values())
@@ -237,17 +253,23 @@ class StockObserver:
                 pass  # has just been closed: there is nobody to look at
 
     def _look_now(self) -> None:
-        self._lookout.look_for_leaks()
-        self._lookout.look_at_waits()
+        self.lookout.look_for_leaks()
+        self.lookout.look_at_waits()
         self._meter.look()
 
     # -- what users ask ----------------------------------------------------
 
     def holders(self) -> list[Holder]:
-        return self._lookout.holders()
+        return self.lookout.holders()
+
+    def waited(self, record: Any) -> Optional[float]:
+        """How long the checkout of a connection was seen to wait, in seconds;
+        None: it was not seen, so it may have waited for a fifth of one."""
+        seen = self._seen.get(record)
+        return None if seen is None else seen.waited
 
     def diagnosis(self) -> Diagnosis:
-        return self._lookout.diagnosis(self._caller())
+        return self.lookout.diagnosis(self._caller())
 
     def advise(self) -> Advice:
         return self._meter.advise()

@@ -1,0 +1,1 @@
+"""Ways to look at a pool from outside; each needs the extra of its name."""
