@@ -1,0 +1,69 @@
+"""Real servers, those of the tests, and a line to them that takes its time."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any
+from typing import Iterator
+
+from sqlalchemy import create_engine
+from sqlalchemy import Engine
+from sqlalchemy import event
+from sqlalchemy import Pool
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.lab.proxy import Proxy
+from tests.lab.servers import MariaDB
+from tests.lab.servers import PostgreSQL
+
+
+class Database:
+    """The way to a server.
+
+    :param delay: added to each message, there and back, seconds.
+    :param tls: encrypted.
+    """
+
+    def __init__(
+        self,
+        server: Any,
+        drivername: str,
+        delay: float = 0.0,
+        tls: bool = False,
+    ) -> None:
+        self._args = server.connect_args(drivername, tls=tls)
+        self._proxy = Proxy(server) if delay else None
+        if self._proxy is not None:
+            self._proxy.delay(delay)
+        self._url = (self._proxy or server).url(drivername, tls=tls)
+
+    def engine(self, kind: type[Pool], **options: Any) -> Engine:
+        """An engine; for ``AsyncEngine()``, if its driver is asynchronous."""
+        return create_engine(
+            self._url, connect_args=self._args, poolclass=kind, **options
+        )
+
+    def async_engine(self, kind: type[Pool], **options: Any) -> AsyncEngine:
+        return AsyncEngine(self.engine(kind, **options))
+
+    def close(self) -> None:
+        if self._proxy is not None:
+            self._proxy.close()
+
+
+@contextmanager
+def server(kind: str) -> Iterator[Any]:
+    """A server of its own: "postgresql" or "mariadb"."""
+    with {"postgresql": PostgreSQL, "mariadb": MariaDB}[kind](600) as made:
+        yield made
+
+
+class Opened:
+    """How many connections an engine opens."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.number = 0
+        event.listen(engine, "connect", self._count)
+
+    def _count(self, *arguments: object) -> None:
+        self.number += 1

@@ -1,0 +1,72 @@
+"""The program of ``python -m sqla_smartpool stress``, beside what a fair queue
+without any cost would take for it."""
+
+from __future__ import annotations
+
+from functools import partial
+import random
+from typing import Any
+from typing import Iterator
+
+from sqla_smartpool.cli import stress
+from .measure import Benchmark
+from .measure import Case
+from .measure import Figures
+from .servers import server
+
+
+def _fifo(holds: list[float], size: int, workers: int) -> tuple[float, float]:
+    """Simulate a fair queue: each worker asks again as it has returned.
+
+    :return: the longest wait, and when the last job ends; seconds.
+    """
+    free_at = [0.0] * size
+    asks_at = [0.0] * workers
+    longest = 0.0
+    for hold in holds:
+        asked = min(asks_at)
+        free = min(free_at)
+        begins = max(asked, free)
+        longest = max(longest, begins - asked)
+        asks_at[asks_at.index(asked)] = begins + hold
+        free_at[free_at.index(free)] = begins + hold
+    return longest, max(free_at)
+
+
+def _turn(program: stress.Program, pool: str, is_async: bool) -> Figures:
+    measured: Any = stress.measure(program, pool, is_async, lambda: None)
+    assert not measured.failed, measured.errors
+    longest, total = _fifo(
+        list(program.holds), program.max_size, program.workers
+    )
+    return {
+        "longest wait / fair": max(measured.waits) / longest,
+        "total / fair": measured.seconds / total,
+    }
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    number, low, high = (100, 0.01, 0.05) if quick else (1000, 0.1, 0.5)
+    chance = random.Random(0)
+    holds = [chance.uniform(low, high) for _ in range(number)]
+    with server("postgresql") as started:
+        for is_async in (False, True):
+            driver = "asyncpg" if is_async else "psycopg"
+            url = started.url(f"postgresql+{driver}")
+            program = stress.Program(url, 5, 30, 50, holds)
+            yield Case(
+                f"{number} jobs by 50 {'tasks' if is_async else 'threads'} on"
+                f" 5..30 connections, {driver}",
+                {
+                    name: partial(_turn, program, pool, is_async)
+                    for name, pool in (
+                        ("QueuePool", "queue"),
+                        ("SmartPool", "smart"),
+                    )
+                },
+            )
+
+
+STRESS = Benchmark(
+    "stress", "many jobs that hold their connections for a while", cases
+)

@@ -1,0 +1,135 @@
+"""Bursts: more workers than a small pool has, who come and go.
+
+QueuePool closes what is beyond ``pool_size`` as it comes back, and opens it
+again a moment later; or it keeps all of them for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+from typing import Iterator
+
+from sqlalchemy import Pool
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import QueuePool
+
+from sqla_smartpool import AsyncSmartPool
+from sqla_smartpool import SmartPool
+from .load import Load
+from .load import quantiles
+from .measure import Benchmark
+from .measure import Case
+from .measure import Figures
+from .servers import Database
+from .servers import Opened
+from .servers import server
+
+#: seconds
+_THINK = 0.005
+#: load before that which is measured, seconds: all may open what they need
+_WARM_UP = 0.2
+_SMART = {"min_size": 5, "max_size": 15}
+
+
+def _candidates(
+    queue: type[Pool], smart: type[Pool]
+) -> dict[str, tuple[type[Pool], dict[str, Any]]]:
+    return {
+        "QueuePool(15, 0)": (queue, {"pool_size": 15, "max_overflow": 0}),
+        "QueuePool(5, 10)": (queue, {"pool_size": 5, "max_overflow": 10}),
+        "SmartPool(5..15)": (smart, _SMART),
+    }
+
+
+def _figures(load: Load, opened: Opened) -> Figures:
+    return {
+        "requests/s": load.per_second,
+        "connections opened": opened.number,
+        **quantiles(load.waits, 0.5, 0.99),
+    }
+
+
+def _threads(
+    database: Database,
+    kind: type[Pool],
+    options: dict[str, Any],
+    workers: int,
+    seconds: float,
+) -> Figures:
+    engine = database.engine(kind, **options)
+    opened = Opened(engine)
+    _start(engine.pool)
+    Load(workers, _WARM_UP, _THINK).by_threads(engine)
+    load = Load(workers, seconds, _THINK)
+    load.by_threads(engine)
+    engine.dispose()
+    return _figures(load, opened)
+
+
+def _tasks(
+    database: Database,
+    kind: type[Pool],
+    options: dict[str, Any],
+    workers: int,
+    seconds: float,
+) -> Figures:
+    async def run() -> Figures:
+        engine = database.async_engine(kind, **options)
+        opened = Opened(engine.sync_engine)
+        if isinstance(engine.pool, AsyncSmartPool):
+            await engine.pool.start()
+        await Load(workers, _WARM_UP, _THINK).by_tasks(engine)
+        load = Load(workers, seconds, _THINK)
+        await load.by_tasks(engine)
+        await engine.dispose()
+        return _figures(load, opened)
+
+    return asyncio.run(run())
+
+
+def _start(pool: Pool) -> None:
+    if isinstance(pool, SmartPool):
+        pool.start()
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    seconds = 0.3 if quick else 3.0
+    references = ("QueuePool(15, 0)", "QueuePool(5, 10)")
+    for name, driver, tls in (
+        ("postgresql", "postgresql+psycopg", False),
+        ("mariadb", "mysql+pymysql", True),
+    ):
+        with server(name) as started:
+            database = Database(started, driver, tls=tls)
+            yield Case(
+                f"15 threads, {driver}{' over TLS' if tls else ''}",
+                {
+                    each: partial(
+                        _threads, database, kind, options, 15, seconds
+                    )
+                    for each, (kind, options) in _candidates(
+                        QueuePool, SmartPool
+                    ).items()
+                },
+                references,
+            )
+    with server("postgresql") as started:
+        database = Database(started, "postgresql+asyncpg")
+        for workers in (15, 200):
+            yield Case(
+                f"{workers} tasks, postgresql+asyncpg",
+                {
+                    each: partial(
+                        _tasks, database, kind, options, workers, seconds
+                    )
+                    for each, (kind, options) in _candidates(
+                        AsyncAdaptedQueuePool, AsyncSmartPool
+                    ).items()
+                },
+                references,
+            )
+
+
+THRASH = Benchmark("thrash", "bursts beyond the floor, on servers", cases)
