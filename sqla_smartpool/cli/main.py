@@ -49,6 +49,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     # Imported here because it needs rich, which is an optional dependency.
+    from . import check
     from . import stress
 
     parser = _Parser(
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
-    for command in (stress,):
+    for command in (check, stress):
         subparser = commands.add_parser(
             command.__name__.rpartition(".")[2],
             help=command.HELP,
