@@ -103,7 +103,9 @@ def _sessions(
 
 
 _UNPREPARED = {
-    "asyncpg": '{"statement_cache_size": 0}',
+    # the driver's own, and SQLAlchemy's
+    "asyncpg": '{"statement_cache_size": 0,'
+    ' "prepared_statement_cache_size": 0}',
     "psycopg": '{"prepare_threshold": None}',
 }
 
@@ -117,9 +119,10 @@ def _prepared(findings: Findings) -> Iterator[Advice]:
         "prepared statements",
         f"A pooler gives each transaction another session, while {driver}"
         " goes on using statements that it has prepared in an earlier one:"
-        ' errors like "prepared statement does not exist" follow, unless the'
-        " pooler keeps track of them (PgBouncer from 1.21 on, with"
-        " max_prepared_statements). Have none prepared.",
+        ' errors like "prepared statement does not exist" follow, or another'
+        " client's statement is run, unless the pooler keeps track of them"
+        " (PgBouncer from 1.21 on, with max_prepared_statements). Have none"
+        " prepared.",
         f"create_engine(url, connect_args={arguments}, ...)",
     )
 
