@@ -39,7 +39,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return _fail("rich is missing: pip install 'sqla_smartpool[cli]'")
     arguments = parser.parse_args(argv)
     try:
-        status: int = arguments.run(arguments)
+        with arguments.logs(arguments):
+            status: int = arguments.run(arguments)
     except CommandError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -50,6 +51,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     # Imported here because it needs rich, which is an optional dependency.
     from . import check
+    from . import logs
     from . import stress
 
     parser = _Parser(
@@ -66,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
             description=command.DESCRIPTION,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        logs.add_arguments(subparser)
+        subparser.set_defaults(run=command.run, logs=logs.written)
     return parser
 
 
