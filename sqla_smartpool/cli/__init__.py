@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import contextmanager
+import math
 import os
 from pathlib import Path
 import re
@@ -150,6 +151,23 @@ def count(least: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def seconds(text: str) -> float:
+    """Read an argument that is a number of seconds.
+
+    :raises argparse.ArgumentTypeError: for anything else.
+
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds above 0"
+        )
+    return number
 
 
 def _parse(given: str) -> URL:

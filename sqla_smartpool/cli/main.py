@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     from . import check
     from . import logs
     from . import stress
+    from . import tune
 
     parser = _Parser(
         prog="python -m sqla_smartpool",
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
-    for command in (check, stress):
+    for command in (check, stress, tune):
         subparser = commands.add_parser(
             command.__name__.rpartition(".")[2],
             help=command.HELP,
