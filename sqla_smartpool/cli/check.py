@@ -186,6 +186,12 @@ def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
         )
     for name, value in limits.settings.items():
         yield "", f"{name} = {value}"
+    noticed = limits.vanished_noticed_after
+    if noticed is not None:
+        yield "", (
+            f"a client that has vanished keeps its session for {noticed:g} s"
+            " (tcp_keepalives_*)"
+        )
     if findings.dialect == "postgresql":
         pooler = findings.pooler
         yield "pooler", _POOLERS[None if pooler is None else pooler.mode]

@@ -56,6 +56,16 @@ class Limits:
             return None
         return max(0, self.connections - self.used)
 
+    @property
+    def vanished_noticed_after(self) -> Optional[float]:
+        """When the server's kernel gives up a client that does not answer;
+        None: unknown, or there is no network in between."""
+        idle, interval, probes = (
+            float(self.settings.get(f"tcp_keepalives_{name}", 0))
+            for name in ("idle", "interval", "count")
+        )
+        return idle + interval * probes or None
+
 
 @dataclass(frozen=True)
 class Pooler:

@@ -70,7 +70,10 @@ def _postgresql(connection: Connection, ours: int) -> Limits:
         (int(found.get("max_connections", 0) - reserved), sessions[0]),
         *((own[i], sessions[i + 1]) for i in (0, 1)),
     ]
-    settings = {name: int(value) for name, value in found.items()}
+    settings: dict[str, Any] = {
+        name: int(value) if value.is_integer() else value
+        for name, value in found.items()
+    }
     for name, value in zip(("role's limit", "database's limit"), own):
         if value is not None and value >= 0:
             settings[name] = value
