@@ -143,6 +143,21 @@ def test_sessions_of_others_are_counted(
     engine.dispose()
 
 
+def test_a_server_that_does_not_tell_its_limits(
+    postgresql_database: Database, check: Check
+) -> None:
+    server = postgresql_database.server
+    server.execute("REVOKE SELECT ON pg_settings FROM PUBLIC")
+    try:
+        document = check(postgresql_database.url(), "--processes=1000")
+    finally:
+        server.execute("GRANT SELECT ON pg_settings TO PUBLIC")
+    assert document["limits"]["known"] is False
+    assert "permission denied" in document["limits"]["refusal"]
+    assert document["ping"]["median"] > 0
+    assert document["advice"] == []
+
+
 def test_how_long_a_vanished_client_keeps_its_session(
     postgresql: PostgreSQL, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -179,7 +179,7 @@ def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
     limits = findings.limits
     yield "server", limits.product
     if not limits.known:
-        yield "limits", "not known for this database"
+        yield "limits", limits.refusal or "not known for this database"
     elif limits.connections is not None:
         yield "sessions", (
             f"{limits.used} of {limits.connections} taken, {limits.left} left"

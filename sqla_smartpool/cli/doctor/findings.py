@@ -35,8 +35,10 @@ class Limits:
     """What the server allows, as far as a pool has to do with it."""
 
     product: str
-    #: False: nothing is known of such a server
+    #: False: nothing is known of such a server, or it does not tell
     known: bool = False
+    #: why it does not tell
+    refusal: str = ""
     #: sessions that this user may have at the same time, with all others
     connections: Optional[int] = None
     #: how many there are, without those of this examination

@@ -6,8 +6,10 @@ from typing import Any
 from typing import Callable
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from .findings import Limits
+from .. import reason
 
 _POSTGRESQL_SETTINGS = """
 SELECT name, setting, unit FROM pg_catalog.pg_settings WHERE name IN (
@@ -45,13 +47,16 @@ def limits(connection: Connection, ours: int) -> Limits:
     :param ours: how many sessions this examination has.
     """
     ask = _BY_DIALECT.get(connection.dialect.name)
+    refusal = ""
     if ask is not None:
-        return ask(connection, ours)
+        try:
+            return ask(connection, ours)
+        except DBAPIError as error:
+            # No right to look, or one that only speaks the protocol.
+            refusal = reason(error, connection.engine.url)
     version = connection.dialect.server_version_info or ()
-    product = " ".join(
-        (connection.dialect.name, ".".join(map(str, version)))
-    ).strip()
-    return Limits(product)
+    product = f"{connection.dialect.name} {'.'.join(map(str, version))}"
+    return Limits(product.strip(), refusal=refusal)
 
 
 def _postgresql(connection: Connection, ours: int) -> Limits:
