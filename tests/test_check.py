@@ -138,6 +138,7 @@ def test_sessions_of_others_are_counted(
     held = [engine.connect() for _ in range(3)]
     document = check(database.url())
     assert document["limits"]["used"] == 3
+    assert document["limits"]["left"] == 117
     for connection in held:
         connection.close()
     engine.dispose()

@@ -27,7 +27,7 @@ SYNC_OR_ASYNC = pytest.mark.parametrize(
     "asynchronous", [False, True], ids=["sync", "async"]
 )
 #: no two of them run at the same time, however many connections there are
-SERIAL = "SELECT pg_advisory_xact_lock(1), pg_sleep(0.005)"
+SERIAL = "SELECT pg_advisory_xact_lock(1), pg_sleep(0.05)"
 #: each of them runs by itself
 PARALLEL = "SELECT pg_sleep(0.05)"
 
@@ -177,22 +177,22 @@ def test_statements_that_wait_for_each_other_need_one_connection(
         capsys,
         postgresql_database,
         SERIAL,
-        "--workers=6",
-        "--seconds=3",
+        "--workers=3",
+        "--seconds=5",
         asynchronous=asynchronous,
     )
     assert document["knee"] == document["max_size"] == 1
     assert document["async"] is asynchronous
-    assert [each["size"] for each in document["points"]] == [1, 2, 3, 4, 6]
+    assert [each["size"] for each in document["points"]] == [1, 2, 3]
     for point in document["points"]:
         lowest, highest = point["throughput_range"]
-        assert 0 < lowest <= point["throughput"] <= highest < 1.2 / 0.005
-        assert point["use_seconds"] >= 0.005
+        assert 0 < lowest <= point["throughput"] <= highest < 1.2 / 0.05
+        assert point["use_seconds"] >= 0.05
         assert point["connect_seconds"] > 0
     # who does not wait in the pool waits in the database
     first, last = document["points"][0], document["points"][-1]
-    assert last["use_seconds"] > 2 * first["use_seconds"]
-    assert first["wait_seconds"] > 2 * last["wait_seconds"]
+    assert last["use_seconds"] > 1.5 * first["use_seconds"]
+    assert first["wait_seconds"] > 1.5 * last["wait_seconds"]
     assert postgresql_database.sessions() == 0
 
 
@@ -326,7 +326,7 @@ def test_a_server_that_refuses_so_many_connections(
         server.execute("ALTER ROLE smart CONNECTION LIMIT -1")
     assert status == 2
     line = capsys.readouterr().err
-    assert "with 3 connections: " in line
+    assert "with a pool of 3: " in line
     assert "too many connections" in line
     assert line.count("\n") == 1
 

@@ -43,6 +43,9 @@ DESCRIPTION = (
 #: how long a connect may take, seconds
 TIMEOUT = 15.0
 
+#: of the pool that is examined with
+_ROOM: dict[str, Any] = {"max_size": AT_A_TIME, "pool_timeout": TIMEOUT}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``check``."""
@@ -102,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "async": arguments.is_async,
                 "processes": arguments.processes,
                 "max_size": settings.ceiling,
-                **dataclasses.asdict(findings),
+                **findings.as_dict(),
                 "advice": [dataclasses.asdict(each) for each in found],
             }
             print(json.dumps(document, indent=2))
@@ -127,14 +130,18 @@ def _settings(url: URL, arguments: argparse.Namespace) -> Settings:
 
 def _poolclass(url: URL, pool: type[SmartPool]) -> dict[str, Any]:
     # else the plugin would leave the arguments in the URL aside
-    return {} if "plugin" in url.query else {"poolclass": pool}
+    return {} if _is_plugged(url) else {"poolclass": pool}
 
 
 def _bare(url: URL) -> URL:
     """Return the URL without arguments of the pool, for a pool of ours."""
-    if "plugin" not in url.query:
-        return url
-    return SmartPoolPlugin(url, {}).update_url(url)
+    return (
+        SmartPoolPlugin(url, {}).update_url(url) if _is_plugged(url) else url
+    )
+
+
+def _is_plugged(url: URL) -> bool:
+    return "smartpool" in url.normalized_query.get("plugin", ())
 
 
 def _examine_threads(url: URL) -> Findings:
@@ -151,9 +158,6 @@ async def _examine_tasks(url: URL) -> Findings:
         return await greenlet_spawn(examine, engine.sync_engine)
     finally:
         await engine.dispose()
-
-
-_ROOM: dict[str, Any] = {"max_size": AT_A_TIME, "pool_timeout": TIMEOUT}
 
 
 def _print(url: URL, findings: Findings, advice: Sequence[Advice]) -> None:

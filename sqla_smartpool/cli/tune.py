@@ -207,7 +207,7 @@ def _one(workers: Workers, trial: Trial, size: int) -> Run:
     except Exception as error:
         # Drivers raise errors of their own, which have no class in common.
         raise CommandError(
-            f"with {size} connections: {reason(error, trial.url)}"
+            f"with a pool of {size}: {reason(error, trial.url)}"
         ) from error
 
 

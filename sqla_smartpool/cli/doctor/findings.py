@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from dataclasses import field
+from typing import Any
 from typing import Mapping
 from typing import Optional
 from typing import Union
@@ -113,3 +115,9 @@ class Findings:
     pooler: Optional[Pooler] = None
     #: None: the driver does not encrypt by Python's ``ssl``
     tls: Optional[Tls] = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, for ``--json``."""
+        found = dataclasses.asdict(self)
+        found["limits"]["left"] = self.limits.left
+        return found

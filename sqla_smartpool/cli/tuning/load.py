@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from .curve import Run
 from .. import CommandError
 from ... import AsyncSmartPool
+from ... import PoolStats
 from ... import SmartPool
 from ..._sqlalchemy import await_
 from ..._sqlalchemy import greenlet_spawn
@@ -98,8 +99,8 @@ class _Shift:
     sql: str
     begins: float
     ends: float
-    #: of each statement: how long it waited, how long it had its connection.
-    #: One worker appends at a time, as lists are safe
+    #: of each statement: how long it waited, and how long it had its
+    #: connection; all workers append
     done: list[tuple[float, float]] = field(default_factory=list)
     error: Optional[Exception] = None
 
@@ -145,7 +146,8 @@ def run(
             shift.ends = 0.0  # after Ctrl-C they end with what they are at
         if shift.error is not None:
             raise shift.error
-        connects = engine.pool.stats().connect_time  # type: ignore
+        stats: PoolStats = engine.pool.stats()  # type: ignore[attr-defined]
+        connects = stats.connect_time
     finally:
         engine.dispose()
     if not shift.done:
