@@ -212,6 +212,20 @@ def test_a_server_that_ends_idle_sessions_before_the_pool_pings_them(
     ]
 
 
+def test_upkeep_has_to_look_often_enough_as_well(
+    postgresql_database: Database, check: Check
+) -> None:
+    postgresql_database.server.configure(idle_session_timeout="5s")
+    url = postgresql_database.url()
+    code = check(url)["advice"][0]["code"]
+    assert "ping_after=4, check_interval=2," in code
+    pool = {"plugin": "smartpool", "ping_after": "4"}
+    seldom = check(url.update_query_dict(pool))
+    assert subjects(seldom) == ["ping_after"]
+    often = check(url.update_query_dict({**pool, "check_interval": "2"}))
+    assert often["advice"] == []
+
+
 # More connections than the server has
 
 
@@ -326,7 +340,8 @@ def test_a_context_is_built_although_nothing_is_encrypted(
     assert subjects(document) == ["TLS"]
     assert not document["tls"]["encrypted"]
     engine = advised(document, url)
-    assert engine.connect().scalar(text("SELECT 1")) == 1
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
     engine.dispose()
 
 

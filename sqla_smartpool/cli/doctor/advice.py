@@ -54,12 +54,13 @@ def _idle(findings: Findings, settings: Settings) -> Iterator[Advice]:
         and keep_alive is not None
         and keep_alive + settings.check_interval <= limit
     )
-    # upkeep pings ahead of time, but only when it looks
-    left_alone = max(settings.proof_window, settings.check_interval)
+    # upkeep pings ahead of time, but only when it looks, and not what has
+    # answered within half of that interval
+    left_alone = max(settings.proof_window, 1.5 * settings.check_interval)
     if left_alone <= safe or goes_in_time:
         return
     changes = [f"ping_after={safe:g}"]
-    if settings.check_interval > safe / 2:
+    if 1.5 * settings.check_interval > safe:
         changes.append(f"check_interval={safe / 2:g}")
     kept = "for ever" if keep_alive is None else f"for {keep_alive:g} s"
     yield Advice(
