@@ -405,6 +405,7 @@ class Inventory(Books):
                 return
             waiter = next(iter(self.waiters))
             record.handed = weakref.ref(waiter)
+            record.who = None  # until the waiter has it; who had it may wait
             if not self._serve(waiter, record):
                 self.idle.append(record)
                 self._todo.append(partial(self.recheck, record))

@@ -17,6 +17,8 @@ from .record import Record
 pool_log = logging.getLogger("sqla_smartpool.pool")
 #: the life of each connection
 connection_log = logging.getLogger("sqla_smartpool.connections")
+#: what the pool does by itself
+upkeep_log = logging.getLogger("sqla_smartpool.upkeep")
 
 
 class Journal:
@@ -64,6 +66,17 @@ class Journal:
             size=pool.inventory.size,
             ms=1000 * (pool.runtime.clock() - since),
         )
+
+    def upkeep_started(self) -> None:
+        self._tell(
+            logging.DEBUG,
+            "upkeep started: it looks every %(check_interval)g s",
+            upkeep_log,
+            check_interval=self._pool.settings.check_interval,
+        )
+
+    def upkeep_stopped(self) -> None:
+        self._tell(logging.DEBUG, "upkeep stopped", upkeep_log)
 
     # -- its connections ---------------------------------------------------
 
@@ -120,7 +133,8 @@ class Journal:
             logging.WARNING,
             "database unreachable: %(error)s; next attempt in "
             "%(retry_in).1f s at the latest",
-            error=f"{type(error).__name__}: {error}".strip(),
+            # in one line, which drivers do not keep to
+            error=" ".join(f"{type(error).__name__}: {error}".split()),
             retry_in=retry_in,
         )
 

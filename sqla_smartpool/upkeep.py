@@ -6,7 +6,6 @@ What is decided stands in :mod:`.plan`.
 from __future__ import annotations
 
 from functools import partial
-import logging
 import math
 from typing import Callable
 from typing import Optional
@@ -16,6 +15,7 @@ from .chores import Chores
 from .connecting import Connecting
 from .core import PoolCore
 from .journal import Journal
+from .journal import upkeep_log as log
 from .liveness import Liveness
 from .lost import certain_in
 from .plan import Plan
@@ -26,8 +26,6 @@ from .record import Record
 from .runtime import Alarm
 from .runtime import call_weakly
 from .stats import CheckResult
-
-log = logging.getLogger("sqla_smartpool.upkeep")
 
 #: how much later than planned a look may come before it is taken for a stop
 #: of the whole process, seconds
@@ -77,6 +75,7 @@ class Upkeep:
             inventory.retired = False
             self.active = True
             self._journal.started()
+            self._journal.upkeep_started()
             self.wake()
             if not pool.inline:
                 self.chores.fill()
@@ -85,12 +84,13 @@ class Upkeep:
             self.wake(pool.settings.check_interval)
 
     def stop(self) -> None:
-        if self.active:
-            self._journal.stopped()
-        self.active = False
+        was_active, self.active = self.active, False
         if self._alarm is not None:
             self._alarm.cancel()
         self._due_at = math.inf
+        if was_active:
+            self._journal.upkeep_stopped()
+            self._journal.stopped()
 
     def wake(self, delay: float = 0.0) -> None:
         """Look again in ``delay`` seconds, if not sooner."""

@@ -229,6 +229,10 @@ def test_wait_quantiles_of_very_few() -> None:
     [
         ([], "COMMAND"),
         (["stres"], "'stres'"),
+        (["check", "--processes=0"], "'0'"),
+        (["check", "--max-size=few"], "'few'"),
+        (["check", "--log-format=xml"], "'xml'"),
+        (["check", "--log-level=loud"], "'loud'"),
         (["stress", "--pool=fast"], "'fast'"),
         (["stress", "--requests=0"], "'0'"),
         (["stress", "--workers=many"], "'many'"),

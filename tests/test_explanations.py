@@ -25,10 +25,12 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as SATimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool import NullPool
 from sqlalchemy.pool import QueuePool
 
+from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import Cause
 from sqla_smartpool import Diagnosis
 from sqla_smartpool import Holder
@@ -242,6 +244,45 @@ def test_callers_who_wait_for_themselves_are_told_at_once(
     # where they hold, and where they wait
     assert len(re.findall(r"test_explanations.py:\d+ in nested", told[0])) >= 4
     arrived[0].close()
+
+
+def test_who_asks_again_at_once_does_not_wait_for_itself(
+    sqlite_database: Database,
+) -> None:
+    """What it had is another's, who has not come to it yet."""
+    found: list[Diagnosis] = []
+
+    async def main() -> None:
+        engine = create_async_engine(
+            sqlite_database.url(asynchronous=True),
+            poolclass=AsyncSmartPool,
+            max_size=1,
+        )
+        pool = engine.pool
+        assert isinstance(pool, AsyncSmartPool)
+
+        async def visit() -> None:
+            async with engine.connect():
+                pass
+
+        first = await engine.connect()
+        second = asyncio.create_task(visit())
+        while not pool.stats().requests_waiting:
+            await asyncio.sleep(0)
+        call_soon = asyncio.get_running_loop().call_soon
+
+        @event.listens_for(pool, "checkin")
+        def look(*_: object) -> None:
+            # before the second one wakes, when this one waits again
+            call_soon(lambda: found.append(pool.diagnosis()))
+
+        await first.close()
+        await visit()
+        await second
+        await engine.dispose()
+
+    asyncio.run(main())
+    assert found[0].cause is not Cause.SELF_DEADLOCK
 
 
 def test_a_task_that_awaits_children_who_wait_is_a_deadlock(

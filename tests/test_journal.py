@@ -54,6 +54,35 @@ def test_start_ready_and_stop_are_told_once(
         assert str(engine.pool.logging_name) in record.getMessage()
 
 
+@pytest.mark.parametrize("end", ["stop", "dispose"])
+def test_upkeep_is_told_when_it_starts_and_when_it_ends(
+    end: str,
+    sqlite_database: Database,
+    side: Side,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "sqla_smartpool")
+    engine = made(side, sqlite_database, check_interval=0.05)
+    assert told(caplog, engine, "upkeep") == []
+    for times in (1, 2):
+        if end == "stop":
+            side.start(engine)
+        for _ in range(3):  # the first one starts a pool that nobody has
+            engine.connect().close()
+        assert len(told(caplog, engine, "upkeep")) == 2 * times - 1
+        if end == "dispose":
+            engine.dispose()
+        else:
+            pool: Any = engine.pool
+            side.wait(pool.stop())
+            side.wait(pool.stop())  # once more is no news
+        assert len(told(caplog, engine, "upkeep")) == 2 * times
+    started, stopped = told(caplog, engine, "upkeep")[:2]
+    assert started.check_interval == 0.05
+    assert started.getMessage().endswith("it looks every 0.05 s")
+    assert stopped.getMessage().endswith("upkeep stopped")
+
+
 def test_each_connection_is_told_when_opened_and_why_closed(
     database: Database, side: Side, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,6 +124,7 @@ def test_an_unreachable_database_is_told_once_and_its_return_as_well(
     ]
     assert down.levelno == logging.WARNING
     assert "unable to open database file" in down.error
+    assert "\n" not in down.getMessage()
     assert down.retry_in >= 0
     assert up.attempts == 3 and up.seconds > 0
 

@@ -39,7 +39,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return _fail("rich is missing: pip install 'sqla_smartpool[cli]'")
     arguments = parser.parse_args(argv)
     try:
-        status: int = arguments.run(arguments)
+        with arguments.logs(arguments):
+            status: int = arguments.run(arguments)
     except CommandError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -49,7 +50,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     # Imported here because it needs rich, which is an optional dependency.
+    from . import check
+    from . import logs
     from . import stress
+    from . import tune
 
     parser = _Parser(
         prog="python -m sqla_smartpool",
@@ -58,14 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
-    for command in (stress,):
+    for command in (check, stress, tune):
         subparser = commands.add_parser(
             command.__name__.rpartition(".")[2],
             help=command.HELP,
             description=command.DESCRIPTION,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        logs.add_arguments(subparser)
+        subparser.set_defaults(run=command.run, logs=logs.written)
     return parser
 
 

@@ -37,6 +37,7 @@ from sqlalchemy.pool import QueuePool
 
 from . import CommandError
 from . import connecting
+from . import count
 from . import database
 from . import masked
 from . import report
@@ -95,10 +96,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure only this one (default: both, one after the other)",
     )
     for option, kind, default, meaning in (
-        ("--min-size", _count(0), 5, "connections kept open"),
-        ("--max-size", _count(1), 30, "most connections open at a time"),
-        ("--requests", _count(1), 1000, "jobs to do"),
-        ("--workers", _count(1), 50, "threads or tasks that do them"),
+        ("--min-size", count(0), 5, "connections kept open"),
+        ("--max-size", count(1), 30, "most connections open at a time"),
+        ("--requests", count(1), 1000, "jobs to do"),
+        ("--workers", count(1), 50, "threads or tasks that do them"),
         ("--seed", int, 0, "draws the same hold times again"),
     ):
         parser.add_argument(
@@ -415,18 +416,3 @@ def hold_range(text: str) -> tuple[float, float]:
             " them such as 0.1:0.5"
         )
     return shortest, longest
-
-
-def _count(least: int) -> Callable[[str], int]:
-    def count(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number from {least} upwards"
-            )
-        return number
-
-    return count
