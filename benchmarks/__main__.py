@@ -17,7 +17,7 @@ from .tables import progress_bar
 from .tables import table_of
 
 #: of each candidate
-_ROUNDS, _QUICK_ROUNDS = 9, 2
+_ROUNDS, _QUICK_ROUNDS = 9, 1
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
