@@ -92,6 +92,11 @@ def observe(
     return found
 
 
+def observer_of(engine: Engine) -> Observer:
+    """Return the view of an engine's pool, watched as it is already."""
+    return _observers.get(engine) or observe(engine)
+
+
 class OwnObserver:
     """The view of an engine's SmartPool, also after ``dispose()``."""
 

@@ -64,13 +64,17 @@ class StockObserver:
         self._engine = weakref.ref(engine)
         self._asynchronous = bool(engine.dialect.is_async)
         self._runtime = ThreadRuntime()
-        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        #: where its tasks run, once there was one
+        self.loop: Optional[asyncio.AbstractEventLoop] = None
         self._numbers = count(1)
         self._seen: dict[Any, _Seen] = {}
         #: since when somebody has been seen to wait
         self._waiting: dict[Who, float] = {}
         self._connecting: dict[Who, float] = {}
-        # appended to by anyone, read in one place: no lock is needed
+        #: held by who takes from these and counts: users look from threads
+        #: of their own
+        self._looking = threading.RLock()
+        # appended to by anyone, without it
         self._used: deque[float] = deque()
         self._waited: deque[float] = deque()
         self._connected: deque[float] = deque()
@@ -94,8 +98,11 @@ class StockObserver:
     def _caller(self) -> Who:
         if not self._asynchronous:
             return threading.get_ident()
-        self._loop = _get_running_loop()
-        return None if self._loop is None else current_task()
+        loop = _get_running_loop()
+        if loop is None:
+            return None
+        self.loop = loop
+        return current_task()
 
     def _on_do_connect(self, *_: Any) -> None:
         self._connecting[self._caller()] = self.clock()
@@ -171,24 +178,25 @@ class StockObserver:
     def waits(self) -> list[Wait]:
         """Those whose stacks stand in the pool's queue; a wait that has just
         begun counts from when it was first seen."""
-        now = self.clock()
-        waiting = self._found_waiting() if self.full else []
-        before = self._waiting
-        self._waiting = {who: before.get(who, now) for who in waiting}
-        for who in before.keys() - self._waiting.keys():
-            self._waited.append(now - before[who])
-        return sorted(
-            (Wait(who, since) for who, since in self._waiting.items()),
-            key=lambda wait: wait.since,
-        )
+        with self._looking:
+            now = self.clock()
+            waiting = self._found_waiting() if self.full else []
+            before = self._waiting
+            self._waiting = {who: before.get(who, now) for who in waiting}
+            for who in before.keys() - self._waiting.keys():
+                self._waited.append(now - before[who])
+            return sorted(
+                (Wait(who, since) for who, since in self._waiting.items()),
+                key=lambda wait: wait.since,
+            )
 
     def _found_waiting(self) -> list[Who]:
         found: list[Who] = []
         if self._asynchronous:
-            if self._loop is not None and not self._loop.is_closed():
+            if self.loop is not None and not self.loop.is_closed():
                 found += (
                     weakref.ref(task)
-                    for task in asyncio.all_tasks(self._loop)
+                    for task in asyncio.all_tasks(self.loop)
                     if self._waits_in(frames_of_task(task))
                 )
         else:
@@ -227,7 +235,7 @@ class StockObserver:
         if self._engine() is None:
             return
         self._look_later()
-        loop = self._loop
+        loop = self.loop
         if loop is None:
             self._look_now()
         elif not loop.is_closed():
@@ -271,7 +279,8 @@ class StockObserver:
 
         Waits are those that were seen, to a fifth of a second.
         """
-        self._add_up()
+        with self._looking:
+            self._add_up()
         pool = self._pool
         open_now = pool.checkedin() + pool.checkedout()
         return PoolStats(
