@@ -16,6 +16,7 @@ from sqlalchemy.pool import QueuePool
 from .diagnosis import Diagnosis
 from .holders import ConnectionInfo
 from .holders import Holder
+from .lookout import Lookout
 from .pool import SmartPool
 from .sizing import Advice
 from .stats import PoolStats
@@ -73,9 +74,20 @@ def observe(
 
     .. versionadded:: 0.1
     """
-    sync_engine = (
+    observer = observer_of(
         engine.sync_engine if isinstance(engine, AsyncEngine) else engine
     )
+    if isinstance(observer, StockObserver):
+        observer.leak_after = leak_after
+        observer.traces = trace_checkouts or leak_after is not None
+    return observer
+
+
+def observer_of(sync_engine: Engine) -> Union[OwnObserver, StockObserver]:
+    """Return who watches the pool of an engine, as it was told to.
+
+    :raises sqlalchemy.exc.InvalidRequestError: as :func:`observe`.
+    """
     if isinstance(sync_engine.pool, SmartPool):
         return OwnObserver(sync_engine)
     if not isinstance(sync_engine.pool, QueuePool):
@@ -87,14 +99,7 @@ def observe(
     found = _observers.get(sync_engine)
     if found is None:
         found = _observers[sync_engine] = StockObserver(sync_engine)
-    found.leak_after = leak_after
-    found.traces = trace_checkouts or leak_after is not None
     return found
-
-
-def observer_of(engine: Engine) -> Observer:
-    """Return the view of an engine's pool, watched as it is already."""
-    return _observers.get(engine) or observe(engine)
 
 
 class OwnObserver:
@@ -108,6 +113,10 @@ class OwnObserver:
         pool = self._engine.pool
         assert isinstance(pool, SmartPool)
         return pool
+
+    @property
+    def lookout(self) -> Lookout:
+        return self._pool.lookout
 
     def stats(self) -> PoolStats:
         return self._pool.stats()

@@ -64,16 +64,15 @@ class StockObserver:
         self._engine = weakref.ref(engine)
         self._asynchronous = bool(engine.dialect.is_async)
         self._runtime = ThreadRuntime()
-        #: where its tasks run, once there was one
-        self.loop: Optional[asyncio.AbstractEventLoop] = None
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._numbers = count(1)
         self._seen: dict[Any, _Seen] = {}
         #: since when somebody has been seen to wait
         self._waiting: dict[Who, float] = {}
         self._connecting: dict[Who, float] = {}
-        #: held by who takes from these and counts: users look from threads
-        #: of their own
-        self._looking = threading.RLock()
+        #: held by who counts what stands in these: users ask from threads of
+        #: their own
+        self._counting = threading.Lock()
         # appended to by anyone, without it
         self._used: deque[float] = deque()
         self._waited: deque[float] = deque()
@@ -85,7 +84,7 @@ class StockObserver:
         self.leak_after: Optional[float] = None
         self.traces = False
         self.error: Optional[BaseException] = None
-        self._lookout = Lookout(self, explains=True)
+        self.lookout = Lookout(self, explains=True)
         self._meter = Meter(self, self.stats)
         for name in ("checkout", "checkin", "connect", "close", "detach"):
             event.listen(engine, name, getattr(self, f"_on_{name}"))
@@ -99,9 +98,9 @@ class StockObserver:
         if not self._asynchronous:
             return threading.get_ident()
         loop = _get_running_loop()
-        if loop is None:
+        if loop is None:  # some thread asks, which is no caller
             return None
-        self.loop = loop
+        self._loop = loop
         return current_task()
 
     def _on_do_connect(self, *_: Any) -> None:
@@ -161,6 +160,11 @@ class StockObserver:
         return pool._orig_logging_name or f"pool-{id(pool) & 0xFFFFFF:06x}"
 
     @property
+    def loop(self) -> Optional[asyncio.AbstractEventLoop]:
+        """Where its callers were last seen; None: nowhere, or in threads."""
+        return self._loop
+
+    @property
     def limit(self) -> Optional[int]:
         pool = self._pool
         if pool._max_overflow < 0 or pool.size() == 0:
@@ -178,25 +182,24 @@ class StockObserver:
     def waits(self) -> list[Wait]:
         """Those whose stacks stand in the pool's queue; a wait that has just
         begun counts from when it was first seen."""
-        with self._looking:
-            now = self.clock()
-            waiting = self._found_waiting() if self.full else []
-            before = self._waiting
-            self._waiting = {who: before.get(who, now) for who in waiting}
-            for who in before.keys() - self._waiting.keys():
-                self._waited.append(now - before[who])
-            return sorted(
-                (Wait(who, since) for who, since in self._waiting.items()),
-                key=lambda wait: wait.since,
-            )
+        now = self.clock()
+        waiting = self._found_waiting() if self.full else []
+        before = self._waiting
+        self._waiting = {who: before.get(who, now) for who in waiting}
+        for who in before.keys() - self._waiting.keys():
+            self._waited.append(now - before[who])
+        return sorted(
+            (Wait(who, since) for who, since in self._waiting.items()),
+            key=lambda wait: wait.since,
+        )
 
     def _found_waiting(self) -> list[Who]:
         found: list[Who] = []
         if self._asynchronous:
-            if self.loop is not None and not self.loop.is_closed():
+            if self._loop is not None and not self._loop.is_closed():
                 found += (
                     weakref.ref(task)
-                    for task in asyncio.all_tasks(self.loop)
+                    for task in asyncio.all_tasks(self._loop)
                     if self._waits_in(frames_of_task(task))
                 )
         else:
@@ -235,7 +238,7 @@ class StockObserver:
         if self._engine() is None:
             return
         self._look_later()
-        loop = self.loop
+        loop = self._loop
         if loop is None:
             self._look_now()
         elif not loop.is_closed():
@@ -245,17 +248,17 @@ class StockObserver:
                 pass  # has just been closed: there is nobody to look at
 
     def _look_now(self) -> None:
-        self._lookout.look_for_leaks()
-        self._lookout.look_at_waits()
+        self.lookout.look_for_leaks()
+        self.lookout.look_at_waits()
         self._meter.look()
 
     # -- what users ask ----------------------------------------------------
 
     def holders(self) -> list[Holder]:
-        return self._lookout.holders()
+        return self.lookout.holders()
 
     def diagnosis(self) -> Diagnosis:
-        return self._lookout.diagnosis(self._caller())
+        return self.lookout.diagnosis(self._caller())
 
     def advise(self) -> Advice:
         return self._meter.advise()
@@ -279,8 +282,7 @@ class StockObserver:
 
         Waits are those that were seen, to a fifth of a second.
         """
-        with self._looking:
-            self._add_up()
+        self._add_up()
         pool = self._pool
         open_now = pool.checkedin() + pool.checkedout()
         return PoolStats(
@@ -304,9 +306,10 @@ class StockObserver:
         )
 
     def _add_up(self) -> None:
-        self._usage += _moved(self._used, self._uses)
-        self._wait_time += _moved(self._waited, self._waits)
-        self._connect_time += _moved(self._connected, self._connects)
+        with self._counting:
+            self._usage += _moved(self._used, self._uses)
+            self._wait_time += _moved(self._waited, self._waits)
+            self._connect_time += _moved(self._connected, self._connects)
 
 
 def _moved(queue: deque[float], tally: list[int]) -> float:

@@ -1,1 +1,1 @@
-"""What the pool can be joined to: each module needs the extra of its name, or nothing."""
+"""Ways to look at a pool from outside; each needs the extra of its name."""

@@ -158,7 +158,7 @@ class PoolView:
             "diagnosis": (
                 None
                 if state in ("fine", "stopped")
-                else observer.diagnosis().as_dict()
+                else observer.lookout.diagnosis().as_dict()
             ),
         }
         return {

@@ -4,7 +4,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 600;
 const HEIGHT = 120;
-const SPAN = 300; // seconds
+const SPAN = 300; // seconds, when there is so much
+const SHORTEST = 60;
 const GAP = 12; // without a sample for so long nobody looked
 
 function svg(name, attributes) {
@@ -34,7 +35,7 @@ function stretches(samples, begin) {
   for (const sample of samples) {
     if (sample[0] < begin) continue;
     if (sample[0] - last > GAP) found.push([]);
-    found[found.length - 1].push(sample);
+    found.at(-1).push(sample);
     last = sample[0];
   }
   return found;
@@ -44,18 +45,20 @@ export function highest(samples, limit) {
   return Math.max(1, limit, ...samples.map((s) => Math.max(s[1], s[3])));
 }
 
+// Draws, and returns how many seconds the chart covers.
 export function drawChart(root, samples, limit) {
-  const end = samples.length ? samples[samples.length - 1][0] : 0;
-  const begin = end - SPAN;
+  const end = samples.at(-1)[0];
+  const span = Math.min(SPAN, Math.max(SHORTEST, end - samples[0][0]));
+  const begin = end - span;
   const shown = samples.filter((sample) => sample[0] >= begin);
   const top = highest(shown, limit) * 1.06;
-  const x = (at) => (((at - begin) / SPAN) * WIDTH).toFixed(1);
+  const x = (at) => (((at - begin) / span) * WIDTH).toFixed(1);
   const y = (number) => (HEIGHT * (1 - number / top)).toFixed(1);
   const parts = stretches(shown, begin);
   const line = (part, index) =>
     part.map((s, i) => `${i ? "L" : "M"}${x(s[0])} ${y(s[index])}`).join("");
   const area = (part, index) =>
-    `${line(part, index)}L${x(part[part.length - 1][0])} ${HEIGHT}` +
+    `${line(part, index)}L${x(part.at(-1)[0])} ${HEIGHT}` +
     `L${x(part[0][0])} ${HEIGHT}Z`;
   const paths = {
     grid: [0, 0.25, 0.5, 0.75, 1]
@@ -69,17 +72,17 @@ export function drawChart(root, samples, limit) {
   for (const path of root.children) {
     path.setAttribute("d", paths[path.getAttribute("class")]);
   }
-  root.setAttribute("aria-label", told(shown, limit));
+  root.setAttribute("aria-label", told(shown, span, limit));
+  return span;
 }
 
-function told(samples, limit) {
-  if (!samples.length) return "No sample yet";
+function told(samples, span, limit) {
   const range = (index) => {
     const numbers = samples.map((sample) => sample[index]);
     return `${Math.min(...numbers)} to ${Math.max(...numbers)}`;
   };
   return (
-    `In the last five minutes ${range(1)} connections were open, ` +
+    `In the last ${Math.round(span)} seconds ${range(1)} connections were open, ` +
     `${range(2)} in use, and ${range(3)} callers waited` +
     (limit ? `; the ceiling is ${limit}` : "")
   );

@@ -107,7 +107,9 @@ async function refresh() {
   asking = true;
   let wait = INTERVAL;
   try {
-    take(await ask());
+    const told = await ask();
+    if (held) return;
+    take(told);
     failures = 0;
     fetchedAt = Date.now() / 1000;
     find("stale").hidden = true;

@@ -2,7 +2,7 @@
 
 import { drawChart, highest, makeChart } from "./chart.js";
 import {
-  align, bound, clock, duration, element, mark, plural, say,
+  align, bound, clock, duration, element, mark, ownLine, say,
 } from "./words.js";
 
 const TILES = [
@@ -11,7 +11,7 @@ const TILES = [
   ["waiting", (s) => s.requests_waiting, () => ""],
   ["connecting", (s) => s.pool_connecting, () => ""],
   ["checkouts/s", (s, pool) => rate(pool), () => ""],
-  ["failed", (s) => s.requests_errors, () => "since start"],
+  ["failed so far", (s) => s.requests_errors, () => ""],
 ];
 const TIMES = [["wait", "Waiting"], ["use", "In use"], ["connect", "Connecting"]];
 const COLUMNS = ["", "p50", "p99", "p50", "p99", "count"];
@@ -70,7 +70,7 @@ export function makePool({ key }) {
       makeChart(),
       element(
         "figcaption", { "aria-hidden": "true" },
-        element("span", {}, "5 min ago"),
+        element("span"),
         element("span", { class: "key used" }, "in use"),
         element("span", { class: "key open" }, "idle"),
         element("span", { class: "key waits" }, "waiting"),
@@ -82,9 +82,9 @@ export function makePool({ key }) {
       "div", { class: "columns" },
       part("times", "How long it takes",
         table("Durations", element("thead", {}, spans, headRow(COLUMNS)), "numbers")),
-      part("errors", "Last errors", element("ul"), element("p", { class: "none" }, "None since the page was made.")),
+      part("errors", "Last errors", element("ul", { tabindex: "0", "aria-label": "Last errors" }), element("p", { class: "none" }, "None seen yet.")),
     ),
-    part("holders", "Who has connections", element("ul"), element("p", { class: "none" }, "Nobody.")),
+    part("holders", "Who has connections", element("ul", { tabindex: "0", "aria-label": "Who has connections" }), element("p", { class: "none" }, "Nobody.")),
     element(
       "details", { class: "connections" },
       element("summary", {}, element("h3", {}, "Connections"), " ", element("span", { class: "count" })),
@@ -114,10 +114,11 @@ export function showPool(root, { pool, bounds, title, where, state, level }) {
     say(value.children[0], number(pool.stats, pool));
     say(value.children[1], note(pool.stats));
     const alarming =
-      (name === "waiting" || name === "failed") && number(pool.stats) > 0;
+      (name === "waiting" || name === "failed so far") && number(pool.stats) > 0;
     mark(value, alarming ? "alarming" : "");
   });
-  drawChart(find("svg"), pool.samples, pool.stats.pool_max);
+  const span = drawChart(find("svg"), pool.samples, pool.stats.pool_max);
+  say(find("figcaption span"), `${duration(span)} ago`);
   say(find(".top"), highest(pool.samples, pool.stats.pool_max));
   showTimes(root, pool, bounds);
   showErrors(find(".errors"), pool.errors);
@@ -133,7 +134,7 @@ function showCause(root, { diagnosis, blocked }, level) {
   const lines = [];
   if (blocked) {
     lines.push(["b", `Its event loop has not answered for ${duration(blocked.seconds)}. What follows is what it was before.`]);
-    if (blocked.where.length) lines.push(["code", `It stands at ${blocked.where.at(-1)}`]);
+    if (blocked.where.length) lines.push(["code", `It stands at ${ownLine(blocked.where)}`]);
   }
   if (diagnosis) {
     lines.push(["b", `Likely cause: ${diagnosis.cause}`]);
@@ -166,7 +167,7 @@ function showErrors(root, errors) {
     (each) => element("li", {}, element("b", {}, each.what), " ", element("small"),
       element("span", { class: "text" }, each.text)),
     (item, each) => {
-      const often = each.times > 1 ? `${plural(each.times, "time", "times")} from ${clock(each.first)} to ` : "at ";
+      const often = each.times > 1 ? `reported ${each.times.toLocaleString()} times from ${clock(each.first)} to ` : "at ";
       say(item.querySelector("small"), often + clock(each.last));
     });
 }
@@ -180,7 +181,7 @@ function showHolders(root, holders) {
       element("span", { class: "tag" }, "in the database"), " ",
       element("small"),
       element("code", { class: "place" }),
-      element("details", {}, element("summary", {}, "How it got there"),
+      element("details", {}, element("summary", {}, "Whole stack"),
         element("ol", { class: "stack" }),
         element("p", { class: "taken" }, "Checked out at"),
         element("ol", { class: "stack" }))),
@@ -191,7 +192,7 @@ function showHolders(root, holders) {
       say(item.querySelector("small"), `connection ${each.connection_id}`);
       item.querySelector(".tag").hidden = !each.in_database;
       say(item.querySelector(".place"),
-        each.where.at(-1) || "It has ended, and did not return the connection.");
+        ownLine(each.where) || "It has ended, and did not return the connection.");
       item.querySelector(".taken").hidden = !each.taken.length;
       item.querySelector("details").hidden = each.where.length < 2 && !each.taken.length;
       showLines(now, each.where);

@@ -59,14 +59,17 @@ export function duration(seconds) {
 // A quantile is the upper bound of a bucket; null is beyond the last bound.
 export function bound(seconds, count, bounds) {
   if (count === 0) return "–";
-  if (seconds === null) return `> ${duration(bounds[bounds.length - 1])}`;
-  return `≤ ${duration(seconds)}`;
+  if (seconds === null) return `> ${duration(bounds.at(-1))}`;
+  return duration(seconds);
+}
+
+// Of a stack, the line that its reader has probably written: the innermost
+// one outside of libraries.
+export function ownLine(lines) {
+  const own = (line) => !/[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python/i.test(line);
+  return lines.findLast(own) || lines.at(-1);
 }
 
 export function clock(at) {
   return new Date(at * 1000).toLocaleTimeString();
-}
-
-export function plural(number, one, many) {
-  return `${number} ${number === 1 ? one : many}`;
 }
