@@ -134,7 +134,10 @@ async def _live(receive: _Receive, send: _Send) -> None:
 
 
 async def _asked(pages: _Pages) -> _Answer:
-    asked = [view.ask() for view in pages.views]
+    asked = []
+    for view in pages.views:
+        asked.append(view.ask())
+        await asyncio.sleep(0)  # a look takes some ms: others come between
     others = [asyncio.wrap_future(each) for each in asked if not each.done()]
     if others:
         await asyncio.wait(others, timeout=_PATIENCE)

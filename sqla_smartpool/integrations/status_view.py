@@ -151,15 +151,18 @@ class PoolView:
         state = state_of(watched, stats, self._closed)
         self._keep(now, stats)
         seconds, before = self._before(now)
+        # without a wait or a fault there is nothing to explain
+        diagnosis = (
+            None
+            if state in ("fine", "stopped")
+            else observer.lookout.diagnosis()
+        )
+        # who has looked all stacks up for that need not do so again
+        holders = diagnosis.holders if diagnosis else observer.holders()
         told = {
-            "holders": [each.as_dict() for each in observer.holders()],
+            "holders": [each.as_dict() for each in holders],
             "errors": self._errors.told(),
-            # without a wait or a fault there is nothing to explain
-            "diagnosis": (
-                None
-                if state in ("fine", "stopped")
-                else observer.lookout.diagnosis().as_dict()
-            ),
+            "diagnosis": diagnosis and diagnosis.as_dict(),
         }
         return {
             "name": self.name,
