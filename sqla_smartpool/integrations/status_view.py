@@ -92,7 +92,7 @@ class PoolView:
                 return  # came too late
             try:
                 answer.set_result(self.look())
-            except BaseException as error:
+            except Exception as error:
                 answer.set_exception(error)
 
         loop = self._loop

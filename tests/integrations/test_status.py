@@ -7,11 +7,13 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 import json
+import sys
 import threading
 import time
 from typing import Any
 from typing import AsyncIterator
 from typing import Callable
+from typing import Iterator
 
 import httpx
 import pytest
@@ -540,7 +542,7 @@ def test_the_pool_of_a_closed_loop_can_be_looked_at(
 
 @POOLS
 def test_many_may_ask_at_once_while_the_pool_is_in_use(
-    sqlite_database: Database, pool_class: Any
+    sqlite_database: Database, pool_class: Any, hasty: None
 ) -> None:
     engine = made(sqlite_database, pool_class, pool_timeout=30)
     view = PoolView("orders", engine, ticks=_Ticks())
@@ -569,6 +571,36 @@ def test_many_may_ask_at_once_while_the_pool_is_in_use(
         assert all(each.result() > 0 for each in looking)
     assert view.look()["times"]["use"]["count"] == 4 * uses
     engine.dispose()
+
+
+def test_each_use_is_counted_once_whoever_asks(
+    sqlite_database: Database, hasty: None
+) -> None:
+    """A stock pool's uses are added up when somebody asks."""
+    engine = made(sqlite_database, QueuePool)
+    observer, uses, lookers = observe(engine), 2000, 4
+    together = threading.Barrier(lookers)
+
+    def look() -> int:
+        together.wait(30)
+        return observer.stats().use_time.count
+
+    for _ in range(uses):
+        engine.connect().close()
+    with ThreadPoolExecutor(lookers) as threads:
+        for each in [threads.submit(look) for _ in range(lookers)]:
+            assert each.result() <= uses
+    assert observer.stats().use_time.count == uses
+    engine.dispose()
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns after every few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 class _Ticks:

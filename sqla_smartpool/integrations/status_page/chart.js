@@ -22,7 +22,7 @@ export function makeChart() {
     preserveAspectRatio: "none",
     role: "img",
   });
-  for (const name of ["grid", "open", "used", "limit", "waits"]) {
+  for (const name of ["grid", "open", "used", "limit", "halo", "waits"]) {
     root.append(svg("path", { class: name }));
   }
   return root;
@@ -60,6 +60,8 @@ export function drawChart(root, samples, limit) {
   const area = (part, index) =>
     `${line(part, index)}L${x(part.at(-1)[0])} ${HEIGHT}` +
     `L${x(part[0][0])} ${HEIGHT}Z`;
+  const waited = shown.some((sample) => sample[3] > 0);
+  const waits = waited ? parts.map((part) => line(part, 3)).join("") : "";
   const paths = {
     grid: [0, 0.25, 0.5, 0.75, 1]
       .map((part) => `M${WIDTH * part} 0V${HEIGHT}`)
@@ -67,7 +69,8 @@ export function drawChart(root, samples, limit) {
     open: parts.map((part) => area(part, 1)).join(""),
     used: parts.map((part) => area(part, 2)).join(""),
     limit: limit ? `M0 ${y(limit)}H${WIDTH}` : "",
-    waits: parts.map((part) => line(part, 3)).join(""),
+    halo: waits, // so that the line is seen in front of anything
+    waits,
   };
   for (const path of root.children) {
     path.setAttribute("d", paths[path.getAttribute("class")]);

@@ -46,9 +46,7 @@ function take(told) {
 
 function show() {
   const processes = new Set([...known.values()].map((each) => each.process));
-  const pools = [...known.values()].sort(
-    (a, b) => a.process - b.process || 0,
-  );
+  const pools = [...known.values()].sort((a, b) => a.process - b.process);
   for (const each of pools) {
     each.title = each.pool.name;
     each.where = processes.size > 1 ? `process ${each.process}` : "";

@@ -128,14 +128,15 @@ export function showPool(root, { pool, bounds, title, where, state, level }) {
   say(find(".advice p"), pool.advice.text);
 }
 
-function showCause(root, { diagnosis, blocked }, level) {
+function showCause(root, { at, diagnosis, blocked }, level) {
   root.hidden = !diagnosis && !blocked;
   mark(root, `cause ${level}`);
   const lines = [];
   if (blocked) {
-    lines.push(["b", `Its event loop has not answered for ${duration(blocked.seconds)}. What follows is what it was before.`]);
+    lines.push(["b", `Its event loop has not answered for ${duration(blocked.seconds)}.`]);
     if (blocked.where.length) lines.push(["code", `It stands at ${ownLine(blocked.where)}`]);
   }
+  if (blocked && at) lines.push(["p", `What follows is as it was at ${clock(at)}.`]);
   if (diagnosis) {
     lines.push(["b", `Likely cause: ${diagnosis.cause}`]);
     lines.push(["p", diagnosis.finding]);
