@@ -45,7 +45,8 @@ SLOW = text("SELECT 1 + :number")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = shutil.which("chromium")
+    names = "chromium", "chromium-browser", "google-chrome"
+    path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
         missing("chromium is not installed (Debian: chromium)")
     try:
@@ -365,7 +366,7 @@ def test_it_can_be_used_by_keyboard_while_it_refreshes_itself(
 @pytest.mark.parametrize(
     "failure, words",
     [
-        (None, "Failed to fetch"),
+        (None, "cannot be reached"),
         ({"status": 503, "body": "{}"}, "HTTP 503"),
         ({"content_type": "text/html", "body": "Sign in"}, "signed in"),
     ],

@@ -60,8 +60,12 @@ export function drawChart(root, samples, limit) {
   const area = (part, index) =>
     `${line(part, index)}L${x(part.at(-1)[0])} ${HEIGHT}` +
     `L${x(part[0][0])} ${HEIGHT}Z`;
-  const waited = shown.some((sample) => sample[3] > 0);
-  const waits = waited ? parts.map((part) => line(part, 3)).join("") : "";
+  // only where somebody waits: the ground belongs to what is in use
+  const step = (a, b) =>
+    a[3] || b[3] ? `M${x(a[0])} ${y(a[3])}L${x(b[0])} ${y(b[3])}` : "";
+  const waits = parts
+    .map((part) => part.slice(1).map((s, i) => step(part[i], s)).join(""))
+    .join("");
   const paths = {
     grid: [0, 0.25, 0.5, 0.75, 1]
       .map((part) => `M${WIDTH * part} 0V${HEIGHT}`)

@@ -105,19 +105,16 @@ async function refresh() {
   asking = true;
   let wait = INTERVAL;
   try {
-    const told = await ask();
-    if (held) return;
-    take(told);
-    failures = 0;
-    fetchedAt = Date.now() / 1000;
-    find("stale").hidden = true;
-    document.body.classList.remove("is-stale");
-    show();
-    say(find("when"), `live, ${clock(fetchedAt)}`);
-  } catch (error) {
-    failures += 1;
-    wait = Math.min(INTERVAL * 2 ** failures, LONGEST);
-    tellStale(error, wait);
+    let told = null;
+    try {
+      told = await ask();
+      failures = 0;
+    } catch (error) {
+      failures += 1;
+      wait = Math.min(INTERVAL * 2 ** failures, LONGEST);
+      tellStale(error, wait);
+    }
+    if (told && !held) tellFresh(told);
   } finally {
     asking = false;
     // not all pages of a wall of screens at the same moment
@@ -125,12 +122,22 @@ async function refresh() {
   }
 }
 
+function tellFresh(told) {
+  fetchedAt = Date.now() / 1000;
+  find("stale").hidden = true;
+  document.body.classList.remove("is-stale");
+  say(find("when"), `live, ${clock(fetchedAt)}`);
+  take(told);
+  show();
+}
+
 function tellStale(error, wait) {
   const since = fetchedAt ? `Stale since ${clock(fetchedAt)}` : "No data yet";
-  const why =
-    error.name === "TimeoutError"
-      ? `no answer within ${PATIENCE} s`
-      : error.message;
+  const words = {
+    TimeoutError: `no answer within ${PATIENCE} s`,
+    TypeError: "the application cannot be reached",
+  };
+  const why = words[error.name] || error.message;
   const stale = find("stale");
   stale.hidden = false;
   say(stale, `${since}: ${why}. Next attempt in ${duration(wait)}.`);
