@@ -75,6 +75,8 @@ class PoolView:
         self._counted: deque[tuple[float, PoolStats]] = deque()
         self._told: dict[str, Any] = {"name": name, "blocked": None}
         self._told_at = float("-inf")
+        #: where it was last looked at: uvloop does not tell where it runs
+        self._thread: Optional[int] = None
         # held for the milliseconds of a look, by one thread or another
         self._looking = threading.Lock()
 
@@ -90,6 +92,7 @@ class PoolView:
         def look() -> None:
             if not answer.set_running_or_notify_cancel():
                 return  # came too late
+            self._thread = threading.get_ident()
             try:
                 answer.set_result(self.look())
             except Exception as error:
@@ -115,8 +118,8 @@ class PoolView:
         if answer.done() or not answer.cancel():
             return answer.result()
         # from here the thread of the loop can be seen, its tasks cannot
-        thread = getattr(self._loop, "_thread_id", None)
-        place = place_of(thread) if thread else None
+        thread = getattr(self._loop, "_thread_id", self._thread)
+        place = None if thread is None else place_of(thread)
         blocked = {
             "seconds": patience,
             "thread": place.name if place else None,
@@ -150,7 +153,8 @@ class PoolView:
         stats = observer.stats()
         state = state_of(watched, stats, self._closed)
         self._keep(now, stats)
-        seconds, before = self._before(now)
+        # of a minute ago, or when it was last looked at before that
+        since, before = self._counted[0]
         # without a wait or a fault there is nothing to explain
         diagnosis = (
             None
@@ -171,7 +175,7 @@ class PoolView:
             "state": state,
             "blocked": None,
             "stats": stats.as_dict(),
-            "recent_seconds": seconds,
+            "recent_seconds": now - since,
             "times": {
                 name: times(
                     getattr(stats, f"{name}_time"),
@@ -219,12 +223,6 @@ class PoolView:
         counted.append((now, stats))
         while len(counted) > 1 and now - counted[1][0] >= _RECENT:
             counted.popleft()
-
-    def _before(self, now: float) -> tuple[float, PoolStats]:
-        """What had been counted a minute ago, or when last looked at before
-        that."""
-        at, stats = self._counted[0]
-        return now - at, stats
 
     def _settings(self) -> dict[str, Any]:
         pool: Any = self._engine.pool

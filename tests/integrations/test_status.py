@@ -523,6 +523,35 @@ def test_a_loop_that_is_blocked_is_told(
     assert "in block" in "".join(pool["blocked"]["where"])
 
 
+def test_where_a_loop_of_uvloop_is_blocked_is_known_once_it_was_looked_at(
+    sqlite_database: Database,
+) -> None:
+    uvloop = pytest.importorskip("uvloop", reason="not for Windows")
+    engine: Any = made(sqlite_database, AsyncSmartPool)
+    app = wsgi_app([engine])
+    answers: list[Any] = []
+
+    def ask_meanwhile() -> None:
+        answers.append(_json(app))
+
+    def block() -> None:
+        thread = threading.Thread(target=ask_meanwhile)
+        thread.start()
+        thread.join(30)
+
+    async def program() -> None:
+        async with engine.connect():
+            await asyncio.to_thread(ask_meanwhile)
+            block()
+        await engine.dispose()
+
+    uvloop.run(program())
+    before, blocked = answers
+    assert before["blocked"] is None
+    assert "in block" in "".join(blocked["blocked"]["where"])
+    assert blocked["stats"] == before["stats"], "as it was"
+
+
 @FACES
 def test_the_pool_of_a_closed_loop_can_be_looked_at(
     sqlite_database: Database, face: str
