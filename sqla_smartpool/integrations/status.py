@@ -101,7 +101,7 @@ def asgi_app(engines: Engines) -> ASGIApplication:
             await receive()
             await send({"type": "websocket.close"})
             return
-        path, root = scope["path"], scope.get("root_path", "")
+        path, root = scope["path"], scope.get("root_path", "").rstrip("/")
         if root and (path == root or path.startswith(root + "/")):
             path = path[len(root) :]  # else the server has taken it off
         answer = pages.answer(scope["method"], path, root)

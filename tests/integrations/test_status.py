@@ -135,6 +135,7 @@ def test_an_address_without_its_slash_leads_to_the_page() -> None:
 
     assert asyncio.run(raw("/ops", "")) == "ops/"
     assert asyncio.run(raw("/ops", "/ops")) == "ops/"
+    assert asyncio.run(raw("/ops/", "/ops")) == "ops/"
 
 
 async def _never() -> Any:

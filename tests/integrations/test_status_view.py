@@ -20,6 +20,7 @@ from sqla_smartpool import observe
 from sqla_smartpool import SmartPool
 from sqla_smartpool.histogram import bucket_of
 from sqla_smartpool.histogram import summed
+from sqla_smartpool.integrations import status
 from sqla_smartpool.integrations.status import wsgi_app
 from sqla_smartpool.integrations.status_view import PoolView
 from sqla_smartpool.integrations.status_view import times
@@ -37,9 +38,13 @@ from tests.integrations.status_pages import told
 @ASYNC_POOLS
 @FACES
 def test_tasks_are_looked_at_by_their_own_loop(
-    sqlite_database: Database, face: str, pool_class: Any
+    sqlite_database: Database,
+    face: str,
+    pool_class: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also when the page is served by a thread, or by another loop."""
+    monkeypatch.setattr(status, "_PATIENCE", 30.0)
     engine: Any = made(sqlite_database, pool_class)
     looked: list[int] = []
 
@@ -104,7 +109,7 @@ def test_a_loop_that_is_blocked_is_told(
 
 
 def test_where_a_loop_of_uvloop_is_blocked_is_known_once_it_was_looked_at(
-    sqlite_database: Database,
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uvloop = pytest.importorskip("uvloop", reason="not for Windows")
     engine: Any = made(sqlite_database, AsyncSmartPool)
@@ -121,7 +126,9 @@ def test_where_a_loop_of_uvloop_is_blocked_is_known_once_it_was_looked_at(
 
     async def program() -> None:
         async with engine.connect():
+            monkeypatch.setattr(status, "_PATIENCE", 30.0)
             await asyncio.to_thread(ask_meanwhile)
+            monkeypatch.setattr(status, "_PATIENCE", 0.2)
             block()
         await engine.dispose()
 
