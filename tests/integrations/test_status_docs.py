@@ -8,6 +8,7 @@ from pathlib import Path
 import re
 from textwrap import dedent
 from typing import Any
+from typing import Optional
 
 import httpx
 import pytest
@@ -27,7 +28,8 @@ PROGRAMS = {
 }
 
 
-async def _asked(app: Any, path: str, headers: dict[str, str]) -> Any:
+async def _asked(app: Any, path: str, password: Optional[str]) -> Any:
+    auth = password and ("operator", password)
     asynchronous = inspect.iscoroutinefunction(
         app if inspect.isfunction(app) else type(app).__call__
     )
@@ -35,30 +37,34 @@ async def _asked(app: Any, path: str, headers: dict[str, str]) -> Any:
         with httpx.Client(
             transport=httpx.WSGITransport(app), base_url="http://app"
         ) as sync_client:
-            return sync_client.get(path, headers=headers)
+            return sync_client.get(path, auth=auth)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://app"
     ) as client:
-        return await client.get(path, headers=headers)
+        return await client.get(path, auth=auth)
 
 
 def test_every_program_is_found() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert len(PROGRAMS) == page.count("code-block:: python") == 3
+    assert len(PROGRAMS) == page.count("code-block:: python") == 4
 
 
-@pytest.mark.parametrize("title", PROGRAMS)
+@pytest.mark.parametrize("title", [*PROGRAMS][1:])
 def test_the_program_shows_the_page_to_operators_only(
     title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STATUS_TOKEN", "open sesame")
+    monkeypatch.setenv("STATUS_PASSWORD", "open sesame")
     names: dict[str, Any] = {"__name__": "program"}
-    exec(compile(PROGRAMS[title], title, "exec"), names)
-    operator = {"Authorization": "Bearer open sesame"}
+    for part in ([*PROGRAMS][0], title):
+        exec(compile(PROGRAMS[part], part, "exec"), names)
     for path in ("", "page.js", "json"):
-        for headers, status in (({}, 401), (operator, 200)):
-            asked = _asked(names["app"], f"/pools/{path}", headers)
+        for password in (None, "open says me", "open sesame"):
+            asked = _asked(names["app"], f"/pools/{path}", password)
             answer = asyncio.run(asked)
-            assert answer.status_code == status, (path, answer.text)
+            if password == "open sesame":
+                assert answer.status_code == 200, (path, answer.text)
+            else:
+                assert answer.status_code == 401
+                assert "Basic" in answer.headers["WWW-Authenticate"]
     assert [pool["name"] for pool in answer.json()["pools"]] == ["orders"]
