@@ -100,8 +100,10 @@ INSTALLED = """
 from importlib.metadata import entry_points, version
 from importlib.resources import files
 import sqla_smartpool
+from sqla_smartpool.integrations.status import asgi_app
 
 assert files("sqla_smartpool").joinpath("py.typed").is_file()
+asgi_app([])  # reads the files of the page
 (plugin,) = entry_points(group="sqlalchemy.plugins", name="smartpool")
 print("sqla_smartpool", version("sqla_smartpool"), plugin.load())
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 from datetime import timedelta
@@ -49,7 +48,7 @@ class Holder:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return {
-            **dataclasses.asdict(self),
+            **vars(self),  # asdict() would copy deeply, which takes long
             "since": self.since.isoformat(timespec="milliseconds"),
             "where": list(self.where),
             "taken": list(self.taken),
@@ -78,7 +77,7 @@ class ConnectionInfo:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        return dataclasses.asdict(self)
+        return dict(vars(self))
 
 
 class Checkout(Protocol):

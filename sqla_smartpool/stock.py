@@ -72,7 +72,10 @@ class StockObserver:
         #: since when somebody has been seen to wait
         self._waiting: dict[Who, float] = {}
         self._connecting: dict[Who, float] = {}
-        # appended to by anyone, read in one place: no lock is needed
+        #: held by who counts what stands in these: users ask from threads of
+        #: their own
+        self._counting = threading.Lock()
+        # appended to by anyone, without it
         self._used: deque[float] = deque()
         self._waited: deque[float] = deque()
         self._connected: deque[float] = deque()
@@ -162,6 +165,11 @@ class StockObserver:
     def label(self) -> str:
         pool = self._pool
         return pool._orig_logging_name or f"pool-{id(pool) & 0xFFFFFF:06x}"
+
+    @property
+    def loop(self) -> Optional[asyncio.AbstractEventLoop]:
+        """Where its callers were last seen; None: nowhere, or in threads."""
+        return self._loop
 
     @property
     def limit(self) -> Optional[int]:
@@ -317,9 +325,10 @@ class StockObserver:
         )
 
     def _add_up(self) -> None:
-        self._usage += _moved(self._used, self._uses)
-        self._wait_time += _moved(self._waited, self._waits)
-        self._connect_time += _moved(self._connected, self._connects)
+        with self._counting:
+            self._usage += _moved(self._used, self._uses)
+            self._wait_time += _moved(self._waited, self._waits)
+            self._connect_time += _moved(self._connected, self._connects)
 
 
 def _moved(queue: deque[float], tally: list[int]) -> float:

@@ -13,6 +13,7 @@ import gc
 import linecache
 import sys
 import threading
+from types import BuiltinFunctionType
 from types import FrameType
 from typing import Any
 from typing import Iterable
@@ -123,8 +124,11 @@ def _name_of_thread(ident: int) -> str:
 def frames_of_thread(ident: int) -> Iterator[FrameType]:
     """The innermost first."""
     frame = sys._current_frames().get(ident)
-    if frame is None:
-        # under gevent the ident is that of a greenlet
+    if frame is None and not isinstance(
+        threading.get_ident, BuiltinFunctionType
+    ):
+        # under gevent, which replaces that, the ident is a greenlet's; to
+        # look at every object for each thread that has ended takes seconds
         for item in gc.get_objects():
             if id(item) == ident and isinstance(item, greenlet):
                 frame = item.gr_frame
