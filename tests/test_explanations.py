@@ -418,12 +418,18 @@ def test_statistics_tell_how_long_things_took(
     engine = side.engine(sqlite_database, max_size=1, pool_timeout=10)
     assert isinstance(engine.pool, SmartPool)
 
+    pool = engine.pool
+    came: list[None] = []
+
     def use() -> None:
         with engine.connect():
+            came.append(None)
+            if len(came) == 1:
+                side.eventually(lambda: pool.stats().requests_waiting == 4)
             pause(side, 0.03)
 
     side.together(*[use] * 5)
-    stats = engine.pool.stats()
+    stats = pool.stats()
     assert stats.use_time.count == stats.wait_time.count == 5
     assert stats.use_time.counts[0] == 0, "each took longer than 1 ms"
     assert stats.use_time.sum >= 5 * 0.03
