@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from .async_checkout import ASYNC_CHECKOUT
 from .checkout import CHECKOUT
+from .cold_start import COLD_START
 from .contended import CONTENDED
 from .fairness import FAIRNESS
 from .measure import Benchmark
+from .retirement import RETIREMENT
 from .safe_checkout import SAFE_CHECKOUT
+from .spike import SPIKE
 from .stress import STRESS
 from .thrash import THRASH
 
@@ -21,5 +24,8 @@ SUITE: dict[str, Benchmark] = {
         STRESS,
         THRASH,
         SAFE_CHECKOUT,
+        RETIREMENT,
+        COLD_START,
+        SPIKE,
     )
 }
