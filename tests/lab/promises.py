@@ -30,13 +30,17 @@ class Promises(Notes):
             assert actor.error is None, repr(actor.error)
             self.busy.remove(actor)
 
-    def every_connection_is_somewhere(self) -> None:
-        members = {
+    def _members(self) -> set[int]:
+        """Which connections the pools know of."""
+        return {
             id(driver_connection(record.dbapi_connection))
             for pool in self.pools
             for record in pool.inventory.members
             if record.dbapi_connection is not None
         }
+
+    def every_connection_is_somewhere(self) -> None:
+        members = self._members()
         for fake in self.database.open:
             known = id(fake) in members or _is_left_to_its_fate(fake)
             assert known, f"{fake!r} is lost"
@@ -44,11 +48,18 @@ class Promises(Notes):
         assert opening <= self.database.connecting
 
     def there_are_never_too_many(self) -> None:
+        members = self._members()
+        # without a socket that could be shut, what a cancelled caller was
+        # asking ends with its answer, and keeps nobody from its room
+        counted = [
+            fake
+            for fake in self.database.open
+            if id(fake) in members or not _is_left_to_its_fate(fake)
+        ]
         for pool in self.pools:
             inventory = pool.inventory
             open_ones = sum(
-                getattr(fake, "pool", None) is pool
-                for fake in self.database.open
+                getattr(fake, "pool", None) is pool for fake in counted
             )
             kept = sum(each.going is None for each in inventory.members)
             total = len(inventory.opening)
