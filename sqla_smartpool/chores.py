@@ -27,6 +27,9 @@ log = logging.getLogger("sqla_smartpool.upkeep")
 #: a connect that failed, or might not be made, is tried again after so long at
 #: the earliest, seconds
 _NEXT_TRY = 0.1
+#: what a connect that is under way for long was in the way of is looked at
+#: again after so long, seconds
+_SLOW = 1.0
 
 
 class Keeper(Protocol):
@@ -94,6 +97,8 @@ class Chores:
         if self._connecting.longest < settings.ping_timeout:
             seconds = min(settings.ping_timeout, settings.connect_timeout)
             self._open(Purpose.FLOOR, settings.min_size, seconds)
+        else:
+            self._keeper.wake(_SLOW)
 
     def open_successor(self, up_to: float = math.inf) -> Optional[Record]:
         """Open a connection in the place of another.
@@ -111,10 +116,14 @@ class Chores:
         if not pool.may_open_in_background:
             return None
         opened = self._connecting.one(why, seconds, up_to)
-        if opened is None and pool.inventory.backoff.failing:
-            retry_at = pool.inventory.backoff.retry_at
-            # its time may have come long ago, while callers take the attempts
-            self._keeper.wake(max(_NEXT_TRY, retry_at - pool.runtime.clock()))
+        if opened is None:
+            again_in = _SLOW
+            if pool.inventory.backoff.failing:
+                # its time may have come long ago, while callers take the
+                # attempts
+                retry_at = pool.inventory.backoff.retry_at
+                again_in = max(_NEXT_TRY, retry_at - pool.runtime.clock())
+            self._keeper.wake(again_in)
         return opened
 
     # -- pinging -----------------------------------------------------------

@@ -33,3 +33,28 @@ def test_connects_that_never_end_refuse_who_does_not_queue(
     callers.world.settle()
     callers.is_whole(3)
     callers.leave()
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_connect_that_took_long_keeps_the_floor_open_no_longer(
+    world: str,
+) -> None:
+    callers = Callers(
+        world,
+        max_size=6,
+        check_interval=600.0,
+        ping_timeout=0.3,
+        num_workers=1,
+    )
+    callers.ask()
+    callers.give_back()
+    gate = callers.world.gate()
+    callers.database.once("connect", gate)
+    callers.call("resize", min_size=5)
+    callers.world.advance(5.0)
+    # one at a time, and no more beside one that seems to hang
+    assert callers.pool.stats().pool_size == 1
+    gate.open()
+    callers.world.advance(2.0)
+    assert callers.pool.stats().pool_size == 5
+    callers.leave()

@@ -120,6 +120,8 @@ def nothing_left_behind(side: Client) -> None:
 def whole_again(side: Client, engine: Engine) -> None:
     """The floor is there, at rest, and whoever comes is served."""
     pool: Any = engine.pool
+    # a short one was for the silence: now a busy machine may need longer
+    pool._timeout = LONG
 
     def at_rest() -> bool:
         stats = pool.stats()
