@@ -38,7 +38,7 @@ from tests.lab.worlds import Tasks
 
 EXAMPLES, MANY = 60, 2000
 #: among so many is one that finds a mutant
-FOUND_WITHIN = 300
+FOUND_WITHIN = 1500
 
 
 class ThreadMachine(PoolMachine):
