@@ -1,1 +1,1 @@
-"""Ways to look at a pool from outside; each needs the extra of its name."""
+"""What a pool can be joined to; each module says which extra it needs."""
