@@ -28,7 +28,9 @@ _KINDS: dict[str, type[Pool]] = {
 }
 
 
-def _turn(kind: type[Pool], tasks: int, number: int) -> Callable[[], Figures]:
+def turn_of(
+    kind: type[Pool], tasks: int, number: int
+) -> Callable[[], Figures]:
     """So many tasks take and return connections so often, all in all; each
     gives way to the others once while it has one."""
     each = max(1, number // tasks)
@@ -60,7 +62,7 @@ def cases(quick: bool) -> Iterator[Case]:
         yield Case(
             f"{tasks} tasks on {_SIZE} connections",
             {
-                name: _turn(kind, tasks, number)
+                name: turn_of(kind, tasks, number)
                 for name, kind in _KINDS.items()
             },
             ("AsyncAdaptedQueuePool", "StaticPool", "bare FIFO"),

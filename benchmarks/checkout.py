@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 import time
 import timeit
 from typing import Any
@@ -19,16 +20,17 @@ from .pools import pool
 _SIZE = 5
 
 
-def _turn(connect: Callable[[], Any], number: int) -> Callable[[], Figures]:
+def cpu_of(connect: Callable[[], Any], number: int) -> Figures:
+    """What a checkout and its checkin take of the processor.
+
+    Nothing is waited for, so that what other processes do is left out.
+    """
+
     def work() -> None:
         connect().close()
 
-    def turn() -> Figures:
-        # nothing is waited for: what other processes do is left out
-        seconds = timeit.timeit(work, timer=time.thread_time, number=number)
-        return {"us per checkout": 1e6 * seconds / number}
-
-    return turn
+    seconds = timeit.timeit(work, timer=time.thread_time, number=number)
+    return {"us per checkout": 1e6 * seconds / number}
 
 
 def cases(quick: bool) -> Iterator[Case]:
@@ -37,7 +39,7 @@ def cases(quick: bool) -> Iterator[Case]:
     yield Case(
         f"the pool alone, {_SIZE} connections, one thread",
         {
-            name: _turn(pool(kind, _SIZE).connect, number)
+            name: partial(cpu_of, pool(kind, _SIZE).connect, number)
             for name, kind in KINDS.items()
         },
         references,
@@ -45,7 +47,7 @@ def cases(quick: bool) -> Iterator[Case]:
     yield Case(
         f"through Engine.connect(), {_SIZE} connections, one thread",
         {
-            name: _turn(engine(kind, _SIZE).connect, number)
+            name: partial(cpu_of, engine(kind, _SIZE).connect, number)
             for name, kind in KINDS.items()
         },
         references,

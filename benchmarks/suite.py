@@ -10,6 +10,7 @@ from .fairness import FAIRNESS
 from .measure import Benchmark
 from .retirement import RETIREMENT
 from .safe_checkout import SAFE_CHECKOUT
+from .scale import SCALE
 from .spike import SPIKE
 from .stress import STRESS
 from .thrash import THRASH
@@ -27,5 +28,6 @@ SUITE: dict[str, Benchmark] = {
         RETIREMENT,
         COLD_START,
         SPIKE,
+        SCALE,
     )
 }
