@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Any
 from typing import Callable
+from typing import Iterator
 
 import pytest
 from sqlalchemy import Engine
@@ -22,6 +23,7 @@ from tests.lab.lanes import Lanes
 from tests.lab.lanes import Request
 from tests.lab.matrix import Case
 from tests.lab.proxy import Proxy
+from tests.lab.pulse import Pulse
 
 pytestmark = pytest.mark.slow
 
@@ -48,10 +50,14 @@ CASES = [
 
 
 class Outage:
-    """When a server was killed, and when it was back."""
+    """When a server was killed, and when it was back.
 
-    def __init__(self, server: Any) -> None:
+    :param pulse: of the machine, on which all others are at it as well.
+    """
+
+    def __init__(self, server: Any, pulse: Pulse) -> None:
         self.server = server
+        self._pulse = pulse
         self.began = self.was_down = self.ended = 0.0
         self._over = threading.Event()
 
@@ -71,6 +77,16 @@ class Outage:
     @property
     def over(self) -> bool:
         return self._over.is_set()
+
+    def bound(self, seconds: float) -> float:
+        """What may take so many seconds, on this machine."""
+        return (seconds + self._pulse.longest_pause) * MARGIN
+
+
+@pytest.fixture
+def pulse() -> Iterator[Pulse]:
+    with Pulse() as pulse:
+        yield pulse
 
 
 def take_down(
@@ -153,7 +169,7 @@ def under_load(outage: Outage, proxy: Proxy, lane: Lane) -> None:
 
     lane.ready()
     lane.together(watch, work)
-    assert floor_at[0] - outage.ended < 1.0 * MARGIN
+    assert floor_at[0] - outage.ended < outage.bound(1.0)
     judge_requests(made, outage)
     assert_attempts_stayed_within_the_bucket(proxy, outage, SIZES["max_size"])
 
@@ -161,7 +177,7 @@ def under_load(outage: Outage, proxy: Proxy, lane: Lane) -> None:
 def judge_requests(made: list[Request], outage: Outage) -> None:
     served = [each.ended for each in made if each.error is None]
     served_again = min(when for when in served if when > outage.ended)
-    assert served_again - outage.ended < 0.3 * MARGIN
+    assert served_again - outage.ended < outage.bound(0.3)
     failed = [each for each in made if each.error is not None]
     assert failed, "nobody noticed"
     for request in failed:
@@ -169,7 +185,7 @@ def judge_requests(made: list[Request], outage: Outage) -> None:
         assert outage.began < request.ended
         assert request.asked < served_again, "an error after all was well"
         # the timeout is 30 s
-        assert request.took < 1.0 * MARGIN, "it waited for nothing"
+        assert request.took < outage.bound(1.0), "it waited for nothing"
 
 
 def at_rest(outage: Outage, proxy: Proxy, lane: Lane) -> None:
@@ -180,7 +196,7 @@ def at_rest(outage: Outage, proxy: Proxy, lane: Lane) -> None:
     lane.until(lambda: outage.over)
     floor_at = lane.until(lambda: has_its_floor(engine, outage))
     # upkeep holds back for up to 5 s; the rest is the machine's
-    assert floor_at - outage.ended < 5.0 + 1.0 * MARGIN
+    assert floor_at - outage.ended < 5.0 + outage.bound(1.0)
     stats = engine.pool.stats()  # type: ignore[attr-defined]
     assert (stats.requests_num, stats.pool_size) == (0, SIZES["min_size"])
     assert_attempts_stayed_within_the_bucket(proxy, outage, SIZES["min_size"])
@@ -207,19 +223,21 @@ def patiently(outage: Outage, lane: Lane) -> None:
         if request.asked < outage.ended < request.ended
         and request.error is None
     ]
-    assert min(rode_it_out) < 0.3 * MARGIN
-    assert max(rode_it_out) < 1.0 * MARGIN
+    assert min(rode_it_out) < outage.bound(0.3)
+    assert max(rode_it_out) < outage.bound(1.0)
 
 
 @pytest.mark.parametrize("seconds", DURATIONS.outages)
 def test_a_killed_server_costs_errors_only_while_it_is_down(
-    lanes: Lanes, seconds: float
+    lanes: Lanes, pulse: Pulse, seconds: float
 ) -> None:
     outages: dict[str, Outage] = {}
     with ExitStack() as stack:
         for case in matrix.installed(CASES):
             server = lanes.server(case)
-            outage = outages.setdefault(str(case.server), Outage(server))
+            outage = outages.setdefault(
+                str(case.server), Outage(server, pulse)
+            )
             for body in (under_load, at_rest):
                 proxy = Proxy(server)
                 stack.callback(proxy.close)
@@ -240,18 +258,18 @@ def left_alone(outage: Outage, lane: Lane) -> None:
     lane.until(lambda: outage.over)
     floor_at = lane.until(lambda: has_its_floor(engine, outage))
     # a look every 5 s; the rest is the machine's
-    assert floor_at - outage.ended < 5.0 + 1.0 * MARGIN
+    assert floor_at - outage.ended < 5.0 + outage.bound(1.0)
     stats = engine.pool.stats()  # type: ignore[attr-defined]
     assert (stats.requests_num, stats.pool_size) == (0, SIZES["min_size"])
 
 
 def test_after_a_restart_an_idle_pool_has_its_floor_again_without_traffic(
-    lanes: Lanes,
+    lanes: Lanes, pulse: Pulse
 ) -> None:
     outages: dict[str, Outage] = {}
     for case in matrix.installed([*matrix.TCP, *matrix.TLS]):
         server = lanes.server(case)
-        outage = outages.setdefault(str(case.server), Outage(server))
+        outage = outages.setdefault(str(case.server), Outage(server, pulse))
         lanes.enter(case, partial(left_alone, outage))
     lanes.all_ready()
     take_down(list(outages.values()), 0.0, politely=True)

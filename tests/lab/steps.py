@@ -89,6 +89,8 @@ class Steps:
 
     def _called(self, frame: FrameType, event: str, arg: Any) -> Any:
         code = frame.f_code
+        if code.co_name == "__del__":
+            return None  # the interpreter swallows what is raised in there
         if self.done or not code.co_filename.startswith(self._folders):
             return None
         if self._within is not None and code is not self._within:
