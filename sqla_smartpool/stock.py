@@ -7,6 +7,7 @@ import asyncio
 from asyncio import _get_running_loop
 from collections import deque
 from itertools import count
+import sys
 import threading
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Optional
 import weakref
 
 from sqlalchemy import event
+from sqlalchemy import exc
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import QueuePool
 
@@ -277,7 +279,9 @@ class StockObserver:
         return None if seen is None else seen.waited
 
     def diagnosis(self) -> Diagnosis:
-        return self.lookout.diagnosis(self._caller())
+        # who asks is one of those who wait only if that is what failed
+        failed = isinstance(sys.exc_info()[1], exc.TimeoutError)
+        return self.lookout.diagnosis(self._caller() if failed else None)
 
     def advise(self) -> Advice:
         return self._meter.advise()

@@ -9,6 +9,7 @@ from typing import Optional
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import TimeoutError as SATimeoutError
 
 from sqla_smartpool import Cause
 from tests.conftest import Database
@@ -65,6 +66,21 @@ def test_a_wait_ends_when_the_caller_is_served(
     assert waits[1:] == [None, None]
     held.pop().close()
     assert observer.stats().wait_time.count == 1
+
+
+def test_a_holder_who_asks_is_in_a_deadlock_only_if_he_waited(
+    sqlite_database: Database, side: Side
+) -> None:
+    engine, observer = made("stock", side, sqlite_database, pool_timeout=0.1)
+    held = hold_here(engine, 2)
+    assert observer.diagnosis().cause is not Cause.SELF_DEADLOCK
+    pause(side, 1.1)  # a diagnosis is good for a second
+    try:
+        engine.connect()
+    except SATimeoutError:
+        assert observer.diagnosis().cause is Cause.SELF_DEADLOCK
+    for connection in held:
+        connection.close()
 
 
 def test_whoever_asks_from_elsewhere_sees_the_same(
