@@ -86,7 +86,7 @@ class Lookout:
             error=(
                 None if error is None else f"{type(error).__name__}: {error}"
             ),
-            deadlocked=self._is_deadlocked([*waits, Wait(leaving, now)]),
+            deadlocked=self._is_deadlocked(waits, leaving),
             paused=watched.paused,
         )
 
@@ -134,17 +134,24 @@ class Lookout:
 
     # -- self-deadlock -----------------------------------------------------
 
-    def _is_deadlocked(self, waits: list[Wait]) -> bool:
-        """Every connection is held by somebody who waits for one."""
+    def _is_deadlocked(self, waits: list[Wait], leaving: Who = None) -> bool:
+        """Every connection is held by somebody who waits for one.
+
+        :param leaving: has waited as well, until now.
+        """
         if not self._watched.full:
             return False
         holders = [each.who for each in self._watched.in_use()]
         if any(has_gone(who) for who in holders):
             return False  # whoever has it now does not wait for that task
         holding = set(holders)
+        # who was served meanwhile has one, and does not wait any more
+        still = self._watched.waits()
+        lasting = [wait.who for wait in waits if wait in still]
         waiting = {
             somebody
-            for who in {wait.who for wait in waits}
+            for who in (leaving, *lasting)
+            if not has_gone(who)
             for somebody in waits_for(who)
         }
         waiting.discard(None)

@@ -6,6 +6,7 @@ from datetime import datetime
 from datetime import timezone
 import json
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from sqla_smartpool import Cause
 from sqla_smartpool import Holder
 from sqla_smartpool.diagnosis import diagnose
 from sqla_smartpool.diagnosis import Situation
+from sqla_smartpool.lookout import Lookout
+from sqla_smartpool.watched import Wait
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -107,3 +110,33 @@ def test_it_can_be_written_as_json() -> None:
     assert back["cause"] == "leak"
     told = json.loads(json.dumps(found.holders[0].as_dict()))
     assert told["since"] == "2026-01-01T00:00:00.000+00:00"
+
+
+def test_who_was_served_meanwhile_is_not_in_a_deadlock_with_itself() -> None:
+    """Threads go on while one looks at who waits, and then at who holds."""
+
+    class Watched:
+        clock = staticmethod(lambda: 0.0)
+        full = True
+
+        def __init__(self, *looks: list[Wait]) -> None:
+            self._looks = list(looks)
+
+        def waits(self) -> list[Wait]:
+            return self._looks.pop(0)
+
+        def in_use(self) -> list[Any]:
+            return [SimpleNamespace(who=1)]
+
+    def told(*looks: list[Wait]) -> list[Any]:
+        told: list[Any] = []
+        lookout = Lookout(Watched(*looks))  # type: ignore[arg-type]
+        lookout._tell_of_deadlock = told.append  # type: ignore[assignment]
+        lookout.look_at_waits()
+        return told
+
+    mine, others, anew = Wait(1, 0.0), Wait(2, 0.0), Wait(1, 0.1)
+    assert told([mine, others], [mine, others])
+    # served, and gone since then; or served, and asks again
+    assert not told([mine, others], [others])
+    assert not told([mine, others], [others, anew])
