@@ -9,13 +9,9 @@ from datetime import timezone
 from typing import Any
 from typing import Optional
 from typing import Protocol
-from typing import TYPE_CHECKING
 
 from .whereabouts import place_of
 from .whereabouts import Who
-
-if TYPE_CHECKING:
-    from .inventory import Inventory
 
 
 @dataclass(frozen=True)
@@ -106,26 +102,3 @@ def holder_of(checkout: Checkout, now: float) -> Holder:
         checkout.taken,
         place.in_database,
     )
-
-
-def connections(inventory: Inventory, now: float) -> list[ConnectionInfo]:
-    """Tell of every connection, the oldest first."""
-    idle, tending = set(inventory.resting()), inventory.tending.copy()
-    found = []
-    for record in inventory.members.copy():
-        state = "in use"
-        if record in tending:
-            state = "upkeep"
-        elif record in idle:
-            state = "idle"
-        found.append(
-            ConnectionInfo(
-                record.number,
-                state,
-                age=now - record.born,
-                idle=0.0 if state == "in use" else now - record.idle_since,
-                uses=record.uses,
-                proven=now - record.proven_at,
-            )
-        )
-    return sorted(found, key=lambda each: each.id)

@@ -10,7 +10,6 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from .diagnosis import Diagnosis
 from .face import QueuePoolFace
 from .holders import ConnectionInfo
-from .holders import connections
 from .holders import Holder
 from .idle_limit import IdleLimit
 from .idle_limit import IN_TIME
@@ -49,7 +48,26 @@ class Insight(QueuePoolFace):
 
     def connections(self) -> list[ConnectionInfo]:
         """Tell of every connection, the oldest first."""
-        return connections(self.inventory, self.runtime.clock())
+        inventory, now = self.inventory, self.runtime.clock()
+        idle, tending = set(inventory.resting()), inventory.tending.copy()
+        found = []
+        for record in inventory.members.copy():
+            state = "in use"
+            if record in tending:
+                state = "upkeep"
+            elif record in idle:
+                state = "idle"
+            found.append(
+                ConnectionInfo(
+                    record.number,
+                    state,
+                    age=now - record.born,
+                    idle=0.0 if state == "in use" else now - record.idle_since,
+                    uses=record.uses,
+                    proven=now - record.proven_at,
+                )
+            )
+        return sorted(found, key=lambda each: each.id)
 
     def diagnosis(self) -> Diagnosis:
         """Tell what keeps callers waiting; up to a second old."""
