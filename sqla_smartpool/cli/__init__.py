@@ -6,14 +6,11 @@ Nothing here needs rich.
 
 from __future__ import annotations
 
-import argparse
 from contextlib import contextmanager
-import math
 import os
 from pathlib import Path
 import re
 from tempfile import TemporaryDirectory
-from typing import Callable
 from typing import Iterator
 from typing import Optional
 from urllib.parse import quote
@@ -131,43 +128,6 @@ def words(error: BaseException, url: URL) -> str:
     """Return an error's text without passwords and SQLAlchemy's link."""
     text, *_ = str(error).split("(Background on this error")
     return redact(text, url).strip()
-
-
-def count(least: int) -> Callable[[str], int]:
-    """Return a reader of an argument that is a whole number.
-
-    :param least: the smallest that is accepted.
-    """
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number from {least} upwards"
-            )
-        return number
-
-    return read
-
-
-def seconds(text: str) -> float:
-    """Read an argument that is a number of seconds.
-
-    :raises argparse.ArgumentTypeError: for anything else.
-
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds above 0"
-        )
-    return number
 
 
 def _parse(given: str) -> URL:

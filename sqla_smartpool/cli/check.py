@@ -17,9 +17,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from . import connecting
-from . import count
 from . import database
 from . import masked
+from .arguments import add_database
+from .arguments import add_json
+from .arguments import count
 from .doctor.advice import Advice
 from .doctor.advice import advise
 from .doctor.examination import AT_A_TIME
@@ -49,20 +51,8 @@ _ROOM: dict[str, Any] = {"max_size": AT_A_TIME, "pool_timeout": TIMEOUT}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``check``."""
-    parser.add_argument(
-        "url",
-        metavar="URL",
-        nargs="?",
-        help="SQLAlchemy database URL, where plugin=smartpool may set the"
-        " pool's arguments; default: the environment variable DATABASE_URL."
-        " A password on the command line shows in ps: rather set"
-        " DATABASE_URL",
-    )
-    parser.add_argument(
-        "--async",
-        action="store_true",
-        dest="is_async",
-        help="with the async driver and pool",
+    add_database(
+        parser, may_say=", where plugin=smartpool may set the pool's arguments"
     )
     parser.add_argument(
         "--processes",
@@ -79,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most connections of each pool (default: what the URL says, or"
         " else the pool's own default)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,8 +114,8 @@ def _settings(url: URL, arguments: argparse.Namespace) -> Settings:
         ).sync_engine
     else:
         engine = create_engine(url, **_poolclass(url, SmartPool), **size)
-    settings: Settings = engine.pool.settings  # type: ignore[attr-defined]
-    return settings
+    assert isinstance(engine.pool, SmartPool)
+    return engine.pool.settings
 
 
 def _poolclass(url: URL, pool: type[SmartPool]) -> dict[str, Any]:

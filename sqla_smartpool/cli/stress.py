@@ -16,7 +16,6 @@ import json
 import math
 import random
 from threading import Lock
-from threading import Thread
 import time
 from typing import Any
 from typing import Callable
@@ -37,11 +36,15 @@ from sqlalchemy.pool import QueuePool
 
 from . import CommandError
 from . import connecting
-from . import count
 from . import database
 from . import masked
 from . import report
+from . import threads
 from . import words
+from .arguments import add_database
+from .arguments import add_json
+from .arguments import count
+from .arguments import OR_A_FILE
 from .. import AsyncSmartPool
 from .. import SmartPool
 
@@ -76,20 +79,7 @@ class Program:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``stress``."""
-    parser.add_argument(
-        "url",
-        metavar="URL",
-        nargs="?",
-        help="SQLAlchemy database URL; default: the environment variable"
-        " DATABASE_URL, or else a temporary SQLite file. A password on the"
-        " command line shows in ps: rather set DATABASE_URL",
-    )
-    parser.add_argument(
-        "--async",
-        action="store_true",
-        dest="is_async",
-        help="asyncio tasks instead of threads",
-    )
+    add_database(parser, or_else=OR_A_FILE)
     parser.add_argument(
         "--pool",
         choices=("smart", "queue"),
@@ -117,11 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds for which a job holds its connection, drawn between A"
         " and B (default: %(default)s)",
     )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print JSON, and no progress bar",
-    )
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -301,10 +287,6 @@ def _measure_threads(
                 meter.failed(error)
             advance()
 
-    # Daemons: after Ctrl-C nobody waits for one that hangs.
-    threads = [
-        Thread(target=work, daemon=True) for _ in range(program.workers)
-    ]
     start_seconds = None
     try:
         if isinstance(engine.pool, SmartPool):
@@ -313,13 +295,7 @@ def _measure_threads(
                 engine.pool.start()
             start_seconds = time.perf_counter() - begin
         begin = time.perf_counter()
-        try:
-            for thread in threads:
-                thread.start()
-        except RuntimeError as error:
-            raise CommandError(f"--workers {len(threads)}: {error}") from error
-        for thread in threads:
-            thread.join()
+        threads.together(work, program.workers)
         seconds = time.perf_counter() - begin
     finally:
         jobs.clear()  # after Ctrl-C every worker ends with the job in hand

@@ -17,12 +17,15 @@ from sqlalchemy.engine import URL
 
 from . import CommandError
 from . import connecting
-from . import count
 from . import database
 from . import masked
 from . import reason
 from . import report
-from . import seconds
+from .arguments import add_database
+from .arguments import add_json
+from .arguments import count
+from .arguments import OR_A_FILE
+from .arguments import seconds
 from .tuning.curve import judge
 from .tuning.curve import Point
 from .tuning.curve import points
@@ -68,14 +71,7 @@ class Trial:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``tune``."""
-    parser.add_argument(
-        "url",
-        metavar="URL",
-        nargs="?",
-        help="SQLAlchemy database URL; default: the environment variable"
-        " DATABASE_URL, or else a temporary SQLite file. A password on the"
-        " command line shows in ps: rather set DATABASE_URL",
-    )
+    add_database(parser, or_else=OR_A_FILE)
     parser.add_argument(
         "--sql", required=True, help="the statement, without parameters"
     )
@@ -85,12 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count(1),
         required=True,
         help="threads or tasks of a process that run statements at a time",
-    )
-    parser.add_argument(
-        "--async",
-        action="store_true",
-        dest="is_async",
-        help="asyncio tasks instead of threads",
     )
     parser.add_argument(
         "--seconds",
@@ -105,11 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_picture,
         help="draw the curve, as .png or .svg",
     )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print JSON, and no progress bar",
-    )
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

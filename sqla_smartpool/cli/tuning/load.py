@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from dataclasses import field
-from threading import Thread
 import time
 from typing import Any
 from typing import Callable
@@ -23,8 +22,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from .curve import Run
 from .. import CommandError
+from .. import threads
 from ... import AsyncSmartPool
-from ... import PoolStats
 from ... import SmartPool
 from ..._sqlalchemy import await_
 from ..._sqlalchemy import greenlet_spawn
@@ -59,15 +58,7 @@ class Threads:
         engine.pool.start(timeout=START_TIMEOUT)
 
     def together(self, work: Callable[[], None], number: int) -> None:
-        # daemons: after Ctrl-C nobody waits for one that hangs
-        threads = [Thread(target=work, daemon=True) for _ in range(number)]
-        try:
-            for thread in threads:
-                thread.start()
-        except RuntimeError as error:
-            raise CommandError(f"--workers {number}: {error}") from error
-        for thread in threads:
-            thread.join()
+        threads.together(work, number)
 
 
 class Tasks:
@@ -146,8 +137,8 @@ def run(
             shift.ends = 0.0  # after Ctrl-C they end with what they are at
         if shift.error is not None:
             raise shift.error
-        stats: PoolStats = engine.pool.stats()  # type: ignore[attr-defined]
-        connects = stats.connect_time
+        assert isinstance(engine.pool, SmartPool)
+        connects = engine.pool.stats().connect_time
     finally:
         engine.dispose()
     if not shift.done:
