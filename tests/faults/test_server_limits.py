@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 import time
 from typing import Any
+from typing import Callable
 from typing import Iterator
 
 import pytest
@@ -42,6 +43,19 @@ def stats_of(engine: Engine) -> Any:
 # Idle for too long
 
 
+def live_with_idle_limits(
+    lanes: Lanes, body: Callable[[Lane], object]
+) -> None:
+    """Run a lane for each case, on servers that end idle sessions."""
+    cases = matrix.installed([*matrix.TCP, *matrix.TLS])
+    servers = {str(case.server): lanes.server(case) for case in cases}
+    for name, server in servers.items():
+        server.configure(**IDLE_LIMITS[name])
+    for case in cases:
+        lanes.enter(case, body)
+    lanes.end()
+
+
 def test_idle_sessions_that_the_server_ends_cost_nobody_an_error(
     lanes: Lanes, durations: Durations
 ) -> None:
@@ -60,13 +74,7 @@ def test_idle_sessions_that_the_server_ends_cost_nobody_an_error(
         stats = stats_of(kept)
         assert (stats.connections_num, stats.returns_bad) == (3, 0)
 
-    cases = matrix.installed([*matrix.TCP, *matrix.TLS])
-    servers = {str(case.server): lanes.server(case) for case in cases}
-    for name, server in servers.items():
-        server.configure(**IDLE_LIMITS[name])
-    for case in cases:
-        lanes.enter(case, body)
-    lanes.end()
+    live_with_idle_limits(lanes, body)
 
 
 def test_how_long_the_server_lets_them_be_idle_is_learned(
@@ -88,13 +96,7 @@ def test_how_long_the_server_lets_them_be_idle_is_learned(
         assert pool.stats().connections_lost < lost + 9
         assert pool.stats().pool_size == 3
 
-    cases = matrix.installed([*matrix.TCP, *matrix.TLS])
-    servers = {str(case.server): lanes.server(case) for case in cases}
-    for name, server in servers.items():
-        server.configure(**IDLE_LIMITS[name])
-    for case in cases:
-        lanes.enter(case, body)
-    lanes.end()
+    live_with_idle_limits(lanes, body)
 
 
 # Too many connections
