@@ -48,6 +48,9 @@ _SOON = 1.0
 #: a ping of upkeep's that takes longer no longer counts as one after which a
 #: waiter gets the connection, seconds
 _MOMENT = 0.3
+#: so many connects may be under way for callers however few connections are
+#: open
+_AT_LEAST = 3
 
 
 class Inventory(Books):
@@ -104,6 +107,8 @@ class Inventory(Books):
         if limit is not None and not first:
             self._assign()
             uncovered = len(self.waiters) - self._covered()
+            if self._has_enough_under_way():
+                uncovered -= self.room  # a connect for each is to come
             if waiter in self.waiters and uncovered > limit:
                 self._serve(waiter, Refusal.OVERLOADED)
 
@@ -439,7 +444,24 @@ class Inventory(Books):
                 if delay < math.inf:
                     self._look_again(delay)
                 return
+            if self._has_enough_under_way():
+                return
             self._grant(next(islice(self.waiters, covered, None)), now)
+
+    def _has_enough_under_way(self) -> bool:
+        """Tell whether returns may be sooner than what one more would bring.
+
+        Connects slow each other down, and are often slower than a request.
+        So there are no more of them at a time than there are connections,
+        which doubles in the time of a connect where all are wanted (the
+        method: slow start, as in Jacobson, "Congestion Avoidance and
+        Control", SIGCOMM 1988).
+        """
+        if self.settings.max_connecting is not None or self._impatient:
+            return False
+        return 0 < len(self.members) and self._young() >= max(
+            _AT_LEAST, len(self.members)
+        )
 
     def _connect_delay(self, now: float) -> float:
         """Seconds until one more connect may begin; infinite: who knows."""

@@ -90,7 +90,9 @@ class SmartPool(Insight):
         a peer that is gone; 60.  None: sockets are left alone.
     :param num_workers: the most connects, pings and closes that upkeep does
         at a time, prewarming apart; 3.
-    :param max_connecting: the most connects in flight; None.
+    :param max_connecting: the most connects in flight; None: for callers as
+        many as connections are open, and at least 3, or one for each of them
+        while none is open.
     :param reconnect_timeout: how long a checkout goes on waiting while
         connects fail, before the driver's error is raised; 0.
     :param max_waiting: the most callers that may wait without a connect

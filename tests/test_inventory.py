@@ -160,6 +160,56 @@ def test_at_most_max_connecting_at_a_time() -> None:
     assert len(books.connects) == 3
 
 
+def test_without_a_limit_as_many_are_opened_at_a_time_as_are_open() -> None:
+    books = Books(max_size=30)
+    books.stock(5)
+    for _ in range(30):
+        books.wait()
+    assert len(books.connects) == 5
+    books.arrive(books.connects[0])
+    # six are open, four still come
+    assert len(books.connects) == 1 + 6
+    # nothing is to be expected of those any more
+    books.runtime.now += 1.01
+    books.inventory.look()
+    assert len(books.connects) == 1 + 6 + 6
+
+
+def test_without_a_limit_three_are_opened_at_a_time_for_one_that_is_open() -> (
+    None
+):
+    books = Books(max_size=30)
+    books.stock(1)
+    for _ in range(30):
+        books.wait()
+    assert len(books.connects) == 3
+
+
+def test_one_is_opened_for_everybody_as_long_as_none_is_open() -> None:
+    books = Books(max_size=30)
+    for _ in range(40):
+        books.wait()
+    assert len(books.connects) == 30
+
+
+def test_who_does_not_queue_has_one_opened_where_there_is_room() -> None:
+    books = Books(max_size=30)
+    books.stock(1)
+    for _ in range(10):
+        books.wait()
+    impatient = books.wait(impatient=True)
+    assert impatient.outcome is None
+    assert len(books.connects) == 11
+
+
+def test_who_will_have_one_opened_does_not_count_for_max_waiting() -> None:
+    books = Books(max_size=8, max_waiting=0)
+    books.stock(1)
+    waiters = [books.wait() for _ in range(8)]
+    assert len(books.connects) == 3
+    assert [w.outcome for w in waiters] == [None] * 7 + [Refusal.OVERLOADED]
+
+
 def test_the_first_failure_goes_to_the_longest_waiter_not_covered() -> None:
     books = Books(max_size=3)
     waiters = [books.wait() for _ in range(3)]

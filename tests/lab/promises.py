@@ -85,10 +85,16 @@ class Promises(Notes):
         young = sum(now - each.begun < 1.0 for each in inventory.grants)
         # what is just being pinged may be free in a moment
         young += sum(now - when < 0.1 for when in inventory.asked.values())
+        if limit is None:
+            open_ = len(inventory.members)
+            begun = sum(now - each.begun < 1.0 for each in inventory.grants)
+            may_begin = not open_ or begun < max(3, open_)
+        else:
+            may_begin = len(inventory.opening) < limit
         return (
             len(inventory.waiters) > young
             and not inventory.backoff.failing
-            and (limit is None or len(inventory.opening) < limit)
+            and may_begin
         )
 
     def nobody_waits_for_longer_than_allowed(self) -> None:
