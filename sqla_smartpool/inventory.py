@@ -106,7 +106,7 @@ class Inventory(Books):
         limit = self.settings.max_waiting
         if limit is not None and not first:
             self._assign()
-            uncovered = len(self.waiters) - self._covered()
+            uncovered: float = len(self.waiters) - self._covered()
             if self._has_enough_under_way():
                 uncovered -= self.room  # a connect for each is to come
             if waiter in self.waiters and uncovered > limit:
