@@ -41,9 +41,9 @@ class LoopSignal:
         self._future: asyncio.Future[bool] = runtime.loop.create_future()
 
     def set(self) -> None:
-        self._runtime.on_books(lambda: self._resolve(True))
+        self._runtime.on_books(self._resolve)
 
-    def _resolve(self, outcome: bool) -> None:
+    def _resolve(self, outcome: bool = True) -> None:
         # of a closed loop: then nobody is left who waits
         if not self._future.done() and not self._future.get_loop().is_closed():
             self._future.set_result(outcome)

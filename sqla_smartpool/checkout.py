@@ -148,6 +148,12 @@ class Checkout:
     def _admit(self, record: Record, ends: float) -> bool:
         """See whether a connection can be handed out; else close it."""
         now = self._pool.runtime.clock()
+        if now < record.trusted_until and (
+            record.peek is None or record.peek()
+        ):
+            # another caller has just returned it
+            record.taken_at = now
+            return True
         reason = record.going
         if reason is None and now >= record.expires_at:
             reason = "lifetime"

@@ -385,7 +385,7 @@ class Inventory(Books):
             self._forget_lost_connects()
         if not self.paused:
             self._hand_over_idle()
-            if self.waiters:
+            if self.backoff.failing:
                 self._give_up_on_the_database()
             if self.waiters:
                 self._open_for_waiters()
@@ -397,17 +397,21 @@ class Inventory(Books):
             self._look_at_slow_connects()
         if self.asked and self.waiters:
             self._look_at_slow_pings()
+        if self._watchers:
+            self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
         for signal, condition in list(self._watchers.items()):
             if condition():
                 del self._watchers[signal]
                 signal.set()
 
     def _hand_over_idle(self) -> None:
-        while self.waiters:
+        while self.waiters and self.idle:
             try:
                 record = self.take()
             except IndexError:
-                return
+                return  # a newcomer was faster
             waiter = next(iter(self.waiters))
             record.handed = weakref.ref(waiter)
             record.who = None  # until the waiter has it; who had it may wait
@@ -434,6 +438,8 @@ class Inventory(Books):
             self._serve(waiter, waiter.error)
 
     def _open_for_waiters(self) -> None:
+        if self.room <= 0 and not self.aside:
+            return
         now = self._runtime.clock()
         while len(self.waiters) > (covered := self._covered()):
             if self.room <= 0:
