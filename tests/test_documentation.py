@@ -1,0 +1,90 @@
+"""What README and the documentation tell to write works, page by page.
+
+``tests/lab/pages.py`` says how a page tells that a block is not to be run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import Database
+from tests.lab import pages
+
+#: pages with tests of their own, which need servers, frameworks or other
+#: pools beside the page
+TESTED_ELSEWHERE = (
+    "docs/frameworks/",
+    "docs/migration/",
+    "docs/servers/",
+    "docs/testing.rst",
+)
+#: how many blocks of a page are not run, each for the reason that stands
+#: there
+NOT_RUN = {
+    "README.rst": 2,
+    "docs/benchmarks.rst": 1,
+    "docs/command-line.rst": 3,
+    "docs/exhausted.rst": 1,
+    "docs/metrics.rst": 2,
+    "docs/reliability.rst": 4,
+}
+#: what they tell is done on PostgreSQL as well
+ON_POSTGRESQL = ("docs/tutorial.rst",)
+
+
+def shown(page: Path) -> str:
+    return page.relative_to(pages.ROOT).as_posix()
+
+
+PAGES = [
+    name
+    for name in map(shown, pages.pages())
+    if not name.startswith(TESTED_ELSEWHERE)
+]
+
+
+def test_only_these_are_not_run() -> None:
+    left_out = [
+        block
+        for page in PAGES
+        for block in pages.blocks(pages.ROOT / page)
+        if block.not_run
+    ]
+    for block in left_out:
+        print(block.place, block.not_run)
+    assert Counter(shown(block.page) for block in left_out) == NOT_RUN
+
+
+def run(page: str, folder: Path, url: str) -> None:
+    """Do what a page tells to do, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.lab.run_page", page],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(pages.ROOT),
+            "DATABASE_URL": url,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_tells_to_do_works(page: str, tmp_path: Path) -> None:
+    run(page, tmp_path, f"sqlite:///{tmp_path}/shop.db")
+
+
+@pytest.mark.parametrize("page", ON_POSTGRESQL)
+def test_what_a_page_tells_to_do_works_on_postgresql(
+    page: str, tmp_path: Path, postgresql_database: Database
+) -> None:
+    run(page, tmp_path, postgresql_database.url_text())
