@@ -5,7 +5,8 @@
     python -m tests.lab.run_page docs/exhausted.rst
 
 In this process, whose globals the page may change, and in the current folder.
-The page's shell commands have this Python as ``python``.
+The page's shell commands have this Python as ``python``; its SQL goes to
+``DATABASE_URL``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 from typing import Any
 from typing import Callable
 
+from sqlalchemy import create_engine
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 import yaml
@@ -78,6 +80,9 @@ def _do(block: Block, names: dict[str, Any], printed: io.StringIO) -> None:
             block.run(names)
     elif block.language == "shell":
         printed.write(_run_shell(block))
+    elif block.language == "sql":
+        with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+            connection.exec_driver_sql(block.source).all()
     elif block.language in _READ:
         _READ[block.language](block.source)
     else:
