@@ -39,7 +39,7 @@ _WITHOUT_BLOCKS = (
 )
 _ROLES = (
     *("attr", "class", "data", "doc", "exc", "func", "meth", "mod", "obj"),
-    *("any", "option", "py:class", "py:func", "py:meth", "ref", "term"),
+    *("any", "download", "option", "py:class", "py:func", "py:meth", "ref"),
 )
 
 
