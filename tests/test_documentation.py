@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 from collections import Counter
+import inspect
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 
 import pytest
 
+import sqla_smartpool
 from tests.conftest import Database
 from tests.lab import pages
 from tests.lab.links import broken
@@ -47,6 +50,30 @@ DATABASES = {
     "docs/faq/too-many-clients.rst": ["postgresql"],
     "docs/tutorial.rst": ["sqlite", "postgresql"],
 }
+
+
+def test_the_reference_has_every_public_name() -> None:
+    folder = pages.DOCS / "reference"
+    text = "".join(page.read_text() for page in folder.glob("*.rst"))
+    shown = set(re.findall(r"^\.\. auto\w+:: (\w+)$", text, re.M))
+    assert shown == set(sqla_smartpool.__all__)
+
+
+def test_every_argument_is_explained() -> None:
+    arguments = inspect.signature(sqla_smartpool.SmartPool).parameters
+    explained = re.findall(r":param (\w+):", sqla_smartpool.SmartPool.__doc__)
+    assert explained == [name for name in arguments if name[0] != "_"]
+
+
+def test_every_event_is_explained() -> None:
+    events = [
+        name
+        for name, value in vars(sqla_smartpool.SmartPoolEvents).items()
+        if inspect.isfunction(value)
+    ]
+    page = (pages.DOCS / "reference" / "events.rst").read_text()
+    (listed,) = re.findall(r":members: (.*)", page)
+    assert listed.split(", ") == events
 
 
 def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:

@@ -32,10 +32,15 @@ ROOT = TESTS.parent
 DOCS = ROOT / "docs"
 
 _NOT_RUN, _PRINTS, _ALSO_RUN = "not run:", "prints", "also run:"
-#: of Sphinx, which docutils does not know: there is no block in them
+# What docutils does not know of Sphinx: directives without a block (a file
+# that is included has a test of its own), directives around others, and roles.
 _WITHOUT_BLOCKS = (
     *("autoclass", "autodata", "autoexception", "autofunction"),
-    *("automethod", "automodule", "currentmodule", "toctree"),
+    *("automethod", "automodule", "currentmodule", "literalinclude"),
+    "toctree",
+)
+_AROUND_OTHERS = (
+    *("deprecated", "only", "seealso", "versionadded", "versionchanged"),
 )
 _ROLES = (
     *("attr", "class", "data", "doc", "exc", "func", "meth", "mod", "obj"),
@@ -165,6 +170,15 @@ class _Without(Directive):
         return []
 
 
+class _Around(_Without):
+    """A directive that has text in it, and blocks perhaps."""
+
+    def run(self) -> list[nodes.Node]:
+        node = nodes.container()
+        self.state.nested_parse(self.content, self.content_offset, node)
+        return [node]
+
+
 class _CodeBlock(Directive):
     """Sphinx's, with its options."""
 
@@ -188,6 +202,8 @@ class _CodeBlock(Directive):
 def _know_sphinx() -> None:
     for name in _WITHOUT_BLOCKS:
         directives.register_directive(name, _Without)
+    for name in _AROUND_OTHERS:
+        directives.register_directive(name, _Around)
     directives.register_directive("code-block", _CodeBlock)
     for name in _ROLES:
         roles.register_generic_role(name, nodes.literal)
