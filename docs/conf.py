@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from pathlib import Path
 import re
 from typing import Any
 from typing import Optional
@@ -20,8 +21,12 @@ author = "the sqla_smartpool authors"
 project_copyright = author
 release = version = sqla_smartpool.__version__
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
+_BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+if not (_BENCHMARKS / "report" / "README.md").is_file():
+    # python -m benchmarks.report has not been called yet
+    exclude_patterns.append("performance-report.md")
 # a reference that leads nowhere is an error, but for those to other projects
 nitpicky = True
 nitpick_ignore_regex = [
