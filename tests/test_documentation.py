@@ -76,6 +76,17 @@ def test_every_event_is_explained() -> None:
     assert listed.split(", ") == events
 
 
+def test_every_logger_is_explained() -> None:
+    package = pages.ROOT / "sqla_smartpool"
+    loggers = {
+        name
+        for file in package.rglob("*.py")
+        for name in re.findall(r'getLogger\("(\S+\.\S+)"', file.read_text())
+    }
+    page = (pages.DOCS / "reference" / "log.rst").read_text()
+    assert set(re.findall(r"``(sqla_smartpool\.\w+)``", page)) == loggers
+
+
 def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     (tmp_path / "there.html").write_text('<h1 id="here">')
     (tmp_path / "page.html").write_text(
