@@ -33,6 +33,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!sqla_smartpool)[\w.]*"),
 ]
 default_role = "any"
+# error texts are searched for as they are
+smartquotes = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "both"
