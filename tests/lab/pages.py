@@ -16,6 +16,7 @@ see, say what is to be done with a block:
 from __future__ import annotations
 
 from dataclasses import dataclass
+import os
 from pathlib import Path
 from typing import Any
 from typing import Iterator
@@ -75,7 +76,7 @@ class Block:
     @property
     def place(self) -> str:
         """Where it is, for a person: ``docs/exhausted.rst:17``."""
-        return f"{self.page.relative_to(ROOT).as_posix()}:{self.line}"
+        return f"{os.path.relpath(self.page, ROOT)}:{self.line}"
 
     def run(self, names: dict[str, Any]) -> None:
         """Execute a Python block.
@@ -127,7 +128,8 @@ def _reason(said: str) -> str:
     if not said.startswith(_NOT_RUN):
         return ""
     reason = " ".join(said.removeprefix(_NOT_RUN).split())
-    assert reason, "a block that is not run has a reason"
+    if not reason:
+        raise ValueError("a block that is not run has a reason")
     return reason
 
 
