@@ -19,6 +19,10 @@ import sqla_smartpool
 from tests.conftest import Database
 from tests.lab import pages
 from tests.lab.links import broken
+from tests.lab.pages import DOCS
+from tests.lab.pages import ROOT
+
+PACKAGE = ROOT / "sqla_smartpool"
 
 #: pages with tests of their own, which need servers, frameworks or other
 #: pools beside the page
@@ -52,7 +56,7 @@ DATABASES = {
 
 
 def test_the_reference_has_every_public_name() -> None:
-    folder = pages.DOCS / "reference"
+    folder = DOCS / "reference"
     text = "".join(page.read_text() for page in folder.glob("*.rst"))
     shown = set(re.findall(r"^\.\. auto\w+:: (\w+)$", text, re.M))
     assert shown == set(sqla_smartpool.__all__)
@@ -70,20 +74,27 @@ def test_every_event_is_explained() -> None:
         for name, value in vars(sqla_smartpool.SmartPoolEvents).items()
         if inspect.isfunction(value)
     ]
-    page = (pages.DOCS / "reference" / "events.rst").read_text()
+    page = (DOCS / "reference" / "events.rst").read_text()
     (listed,) = re.findall(r":members: (.*)", page)
     assert listed.split(", ") == events
 
 
 def test_every_logger_is_explained() -> None:
-    package = pages.ROOT / "sqla_smartpool"
     loggers = {
         name
-        for file in package.rglob("*.py")
+        for file in PACKAGE.rglob("*.py")
         for name in re.findall(r'getLogger\("(\S+\.\S+)"', file.read_text())
     }
-    page = (pages.DOCS / "reference" / "log.rst").read_text()
+    page = (DOCS / "reference" / "log.rst").read_text()
     assert set(re.findall(r"``(sqla_smartpool\.\w+)``", page)) == loggers
+
+
+def test_every_module_has_its_place_in_the_design() -> None:
+    named = set(
+        re.findall(r"``(\w+\.py)``", (DOCS / "design.rst").read_text())
+    )
+    modules = {file.name for file in PACKAGE.glob("*.py")}
+    assert named == modules - {"__init__.py", "__main__.py"}
 
 
 def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
@@ -101,7 +112,7 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
 
 
 def shown(page: Path) -> str:
-    return page.relative_to(pages.ROOT).as_posix()
+    return page.relative_to(ROOT).as_posix()
 
 
 PAGES = [
@@ -115,7 +126,7 @@ def test_only_these_are_not_run() -> None:
     left_out = [
         block
         for page in PAGES
-        for block in pages.blocks(pages.ROOT / page)
+        for block in pages.blocks(ROOT / page)
         if block.not_run
     ]
     for block in left_out:
@@ -130,7 +141,7 @@ def run(page: str, folder: Path, url: str) -> None:
         cwd=folder,
         env={
             **os.environ,
-            "PYTHONPATH": str(pages.ROOT),
+            "PYTHONPATH": str(ROOT),
             "DATABASE_URL": url,
         },
         capture_output=True,
@@ -152,5 +163,5 @@ def run(page: str, folder: Path, url: str) -> None:
 def test_what_a_page_tells_to_do_works(
     page: str, tmp_path: Path, database: Database
 ) -> None:
-    if pages.blocks(pages.ROOT / page):
+    if pages.blocks(ROOT / page):
         run(page, tmp_path, database.url_text())
