@@ -97,6 +97,18 @@ def test_every_module_has_its_place_in_the_design() -> None:
     assert named == modules - {"__init__.py", "__main__.py"}
 
 
+def test_every_file_that_is_named_exists() -> None:
+    named = {
+        name
+        for page in [*pages.pages(), ROOT / "CHANGES.rst"]
+        for name in re.findall(
+            r"\b(?:benchmarks|docs|tests)/[\w/-]+(?:\.\w+)?", page.read_text()
+        )
+    }
+    assert len(named) > 50
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
 def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     (tmp_path / "there.html").write_text('<h1 id="here">')
     (tmp_path / "page.html").write_text(
