@@ -80,6 +80,20 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation, and see where its links lead."""
+    session.install("-e", ".[docs]")
+    html = Path("docs", "_build", "html")
+    if html.exists():
+        shutil.rmtree(html)  # or pages that are gone would be linked to
+    session.run(
+        *("python", "-m", "sphinx", "-W", "--keep-going", "-E", "-q"),
+        *("-b", "html", "docs", str(html)),
+    )
+    session.run("python", "-m", "tests.lab.links", str(html))
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Run the tests and tell which lines they leave out."""
     session.install("-e", ".[test]")

@@ -28,10 +28,15 @@ class Cause(enum.Enum):
     .. versionadded:: 0.1
     """
 
+    #: :meth:`.SmartPool.pause` was called: nothing is handed out
     PAUSED = "pause"
+    #: everybody who has a connection waits for another one
     SELF_DEADLOCK = "self-deadlock"
+    #: connects fail, or take long
     DATABASE = "database"
+    #: some have had connections for far longer than a use takes
     LEAK = "leak"
+    #: many callers, each of whom has a connection for a usual time
     BACKLOG = "backlog"
 
 
@@ -60,11 +65,13 @@ class Diagnosis:
     .. versionadded:: 0.1
     """
 
+    #: the likely one
     cause: Cause
     #: what was observed, in a sentence
     finding: str
     #: what helps
     remedy: str
+    #: who has connections, the longest first
     holders: tuple[Holder, ...] = ()
 
     def __str__(self) -> str:

@@ -111,8 +111,11 @@ class SmartPoolEvents(PoolEvents):
     def checkout_timeout(
         self, pool: SmartPool, error: PoolTimeoutError
     ) -> None:
-        """Called when a caller is about to get ``error``, a
-        :class:`.PoolTimeoutError` or :class:`.PoolOverloadedError`."""
+        """Called when a checkout has failed for want of a connection.
+
+        :param error: what its caller is about to get, a
+            :class:`.PoolTimeoutError` or :class:`.PoolOverloadedError`.
+        """
 
     def leak(self, pool: SmartPool, holder: Holder) -> None:
         """Called once for a connection in use for longer than ``leak_after``.

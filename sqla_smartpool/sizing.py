@@ -115,8 +115,9 @@ class Advice:
     .. versionadded:: 0.1
     """
 
-    #: None: there is too little to go by
+    #: the floor for the median minute; None: there is too little to go by
     min_size: Optional[int]
+    #: the ceiling for the busiest minute; None as above
     max_size: Optional[int]
     #: a paragraph for a person
     text: str

@@ -5,27 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 from pathlib import Path
-import re
-from textwrap import dedent
 from typing import Any
 from typing import Optional
 
 import httpx
 import pytest
 
-from tests.lab import written
+from tests.lab.pages import Block
+from tests.lab.pages import blocks
+from tests.lab.pages import DOCS
 
-PAGE = written.TESTS.parent / "docs" / "status.rst"
-#: a heading, and the program below it
-_PROGRAM = re.compile(
-    r"^(?P<title>.+)\n=+\n(?:(?!^=+$)[\s\S])*?"
-    r"^\.\. code-block:: python\n(?P<source>(?:\n| {4}.*\n)+)",
-    re.M,
-)
-PROGRAMS = {
-    found["title"]: dedent(found["source"])
-    for found in _PROGRAM.finditer(PAGE.read_text(encoding="utf-8"))
-}
+#: the check for all of them, and a program for each heading
+_, CHECK, STARLETTE, FLASK, WSGI = [
+    block
+    for block in blocks(DOCS / "status.rst")
+    if block.language == "python" and not block.hidden
+]
 
 
 async def _asked(app: Any, path: str, password: Optional[str]) -> Any:
@@ -44,20 +39,17 @@ async def _asked(app: Any, path: str, password: Optional[str]) -> Any:
         return await client.get(path, auth=auth)
 
 
-def test_every_program_is_found() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert len(PROGRAMS) == page.count("code-block:: python") == 4
-
-
-@pytest.mark.parametrize("title", [*PROGRAMS][1:])
+@pytest.mark.parametrize(
+    "program", [STARLETTE, FLASK, WSGI], ids=lambda block: block.title
+)
 def test_the_program_shows_the_page_to_operators_only(
-    title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STATUS_PASSWORD", "open sesame")
     names: dict[str, Any] = {"__name__": "program"}
-    for part in ([*PROGRAMS][0], title):
-        exec(compile(PROGRAMS[part], part, "exec"), names)
+    for block in (CHECK, program):
+        block.run(names)
     for path in ("", "page.js", "json"):
         for password in (None, "open says me", "open sesame"):
             asked = _asked(names["app"], f"/pools/{path}", password)
