@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+from pathlib import Path
 import sys
 from typing import Optional
 from typing import Sequence
 
+from .kept import Kept
 from .machine import described
 from .measure import measure
 from .measure import Measured
@@ -15,6 +16,7 @@ from .suite import SUITE
 from .tables import console
 from .tables import progress_bar
 from .tables import table_of
+from .tables import targets_table
 
 #: of each candidate
 _ROUNDS, _QUICK_ROUNDS = 9, 1
@@ -42,17 +44,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                 )
                 progress.remove_task(bar)
                 to.print(table_of(results[-1]))
+                targets = targets_table(results[-1:], machine)
+                if targets.row_count:
+                    to.print(targets)
     if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(
-                {
-                    "machine": machine,
-                    "rounds": rounds,
-                    "measured": [vars(each) for each in results],
-                },
-                file,
-                indent=1,
-            )
+        kept = Kept(machine, rounds, arguments.quick, results)
+        kept.write(Path(arguments.json))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         help="turns of each candidate (default: %(default)s)",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write every sample there"
+        "--json",
+        metavar="FILE",
+        help="write every sample there, for python -m benchmarks.report",
     )
     return parser
 

@@ -23,10 +23,11 @@ from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
 from .measure import Benchmark
 from .measure import Case
-from .measure import Figures
+from .measure import Turn
 from .pools import engine
 from .pools import pool
 from .pools import psycopg_pool_of
+from .waits import recorded
 
 _WORKERS, _SIZE = 50, 30
 #: for how long a worker keeps a connection, and waits for one, seconds
@@ -39,29 +40,30 @@ class _Waits:
     """The waits of all workers."""
 
     def __init__(self) -> None:
-        self.longest = 0.0
+        self._waits: list[float] = []
         self.served: dict[int, int] = dict.fromkeys(range(_WORKERS), 0)
         self.starved: set[int] = set()
 
     def note(self, worker: int, since: float, served: bool) -> None:
-        self.longest = max(self.longest, time.perf_counter() - since)
+        self._waits.append(time.perf_counter() - since)
         self.served[worker] += served
         if not served:
             self.starved.add(worker)
 
-    def figures(self) -> Figures:
-        return {
-            "longest wait / fair wait": self.longest / _FAIR,
+    def turn(self) -> Turn:
+        figures = {
+            "longest wait / fair wait": max(self._waits) / _FAIR,
             "workers starved": len(self.starved),
             "turns of the least served": min(self.served.values()),
         }
+        return Turn(figures, recorded(self._waits))
 
 
 def _threads(
     acquire: Callable[[], Any],
     release: Callable[[Any], object],
     seconds: float,
-) -> Figures:
+) -> Turn:
     waits = _Waits()
 
     def work(number: int) -> None:
@@ -84,10 +86,10 @@ def _threads(
         worker.start()
     for worker in workers:
         worker.join()
-    return waits.figures()
+    return waits.turn()
 
 
-def _tasks(kind: type[Pool], seconds: float) -> Figures:
+def _tasks(kind: type[Pool], seconds: float) -> Turn:
     waits = _Waits()
 
     async def work(made: AsyncEngine, number: int) -> None:
@@ -108,7 +110,7 @@ def _tasks(kind: type[Pool], seconds: float) -> Figures:
         await made.dispose()
 
     asyncio.run(run())
-    return waits.figures()
+    return waits.turn()
 
 
 def _close(connection: Any) -> None:
@@ -117,7 +119,7 @@ def _close(connection: Any) -> None:
 
 def cases(quick: bool) -> Iterator[Case]:
     seconds = 0.5 if quick else 4.0
-    turns: dict[str, Callable[[], Figures]] = {}
+    turns: dict[str, Callable[[], Turn]] = {}
     for kind in (QueuePool, SmartPool):
         made = pool(kind, _SIZE, timeout=_TIMEOUT)
         turns[kind.__name__] = partial(_threads, made.connect, _close, seconds)

@@ -14,9 +14,10 @@ from .load import Load
 from .load import quantiles
 from .measure import Benchmark
 from .measure import Case
-from .measure import Figures
+from .measure import Turn
 from .servers import Database
 from .servers import server
+from .waits import recorded
 
 _THREADS = 10
 _LIFETIME = 2.0
@@ -44,16 +45,17 @@ def _turn(
     options: dict[str, Any],
     lifetime: str,
     seconds: float,
-) -> Figures:
+) -> Turn:
     """The same load without and with a lifetime."""
     parts = (0.99, 0.999)
     without = quantiles(_waits(database, kind, options, seconds), *parts)
     limited = {**options, lifetime: _LIFETIME}
-    found = quantiles(_waits(database, kind, limited, seconds), *parts)
+    waits = _waits(database, kind, limited, seconds)
+    found = quantiles(waits, *parts)
     figures = dict(found)
     for name, value in found.items():
         figures[f"{name} / without"] = value / without[name]
-    return figures
+    return Turn(figures, recorded(waits))
 
 
 def cases(quick: bool) -> Iterator[Case]:

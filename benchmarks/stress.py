@@ -11,8 +11,9 @@ from typing import Iterator
 from sqla_smartpool.cli import stress
 from .measure import Benchmark
 from .measure import Case
-from .measure import Figures
+from .measure import Turn
 from .servers import server
+from .waits import recorded
 
 
 def _fifo(holds: list[float], size: int, workers: int) -> tuple[float, float]:
@@ -33,16 +34,17 @@ def _fifo(holds: list[float], size: int, workers: int) -> tuple[float, float]:
     return longest, max(free_at)
 
 
-def _turn(program: stress.Program, pool: str, is_async: bool) -> Figures:
+def _turn(program: stress.Program, pool: str, is_async: bool) -> Turn:
     measured: Any = stress.measure(program, pool, is_async, lambda: None)
     assert not measured.failed, measured.errors
     longest, total = _fifo(
         list(program.holds), program.max_size, program.workers
     )
-    return {
+    figures = {
         "longest wait / fair": max(measured.waits) / longest,
         "total / fair": measured.seconds / total,
     }
+    return Turn(figures, recorded(measured.waits))
 
 
 def cases(quick: bool) -> Iterator[Case]:

@@ -12,6 +12,7 @@ from .retirement import RETIREMENT
 from .safe_checkout import SAFE_CHECKOUT
 from .scale import SCALE
 from .spike import SPIKE
+from .steps import STEPS_OF_A_CHECKOUT
 from .stress import STRESS
 from .thrash import THRASH
 
@@ -19,6 +20,7 @@ SUITE: dict[str, Benchmark] = {
     each.name: each
     for each in (
         CHECKOUT,
+        STEPS_OF_A_CHECKOUT,
         CONTENDED,
         ASYNC_CHECKOUT,
         FAIRNESS,

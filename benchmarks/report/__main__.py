@@ -1,0 +1,38 @@
+"""The command: ``python -m benchmarks.report FILE [--to FOLDER]``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+import sys
+from typing import Optional
+from typing import Sequence
+
+from . import __doc__ as ABOUT
+from .page import write
+from ..kept import read
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report", description=ABOUT
+    )
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="from python -m benchmarks --json FILE",
+    )
+    parser.add_argument(
+        "--to",
+        metavar="FOLDER",
+        type=Path,
+        default=Path(__file__).parent,
+        help="default: %(default)s",
+    )
+    arguments = parser.parse_args(argv)
+    print(write(read(arguments.file), arguments.to))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
