@@ -7,6 +7,7 @@ from .checkout import CHECKOUT
 from .cold_start import COLD_START
 from .contended import CONTENDED
 from .fairness import FAIRNESS
+from .fleet import FLEET
 from .measure import Benchmark
 from .retirement import RETIREMENT
 from .safe_checkout import SAFE_CHECKOUT
@@ -31,5 +32,6 @@ SUITE: dict[str, Benchmark] = {
         COLD_START,
         SPIKE,
         SCALE,
+        FLEET,
     )
 }

@@ -126,6 +126,13 @@ TARGETS: dict[str, Sequence[Target]] = {
         Target("SmartPool", "threads", 1),
         Target("SmartPool", "% of a core", 0.1),
     ),
+    "fleet": (
+        Target("SmartPool", "attempts/s at the peak", 0.1, "QueuePool"),
+        Target("SmartPool", "s until every process serves", 5.0),
+        # what would come of even spreading over a tenth of the lifetime is
+        # less than half of this
+        Target("SmartPool", "largest cohort, % of all", 1.0),
+    ),
 }
 
 

@@ -1,0 +1,71 @@
+"""A thousand processes and one database: a simulation.
+
+Nobody has the machines, so time is virtual and so is the database; SmartPool
+is the real one.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import lru_cache
+from functools import partial
+import logging
+from typing import Iterator
+
+from .pools import Psycopg
+from .pools import Queue
+from .pools import Smart
+from .scenes import deploy
+from .scenes import expiry
+from .scenes import Extent
+from .scenes import outage
+from ..measure import Benchmark
+from ..measure import Case
+
+_KINDS = {
+    "QueuePool": Queue,
+    "psycopg_pool": Psycopg,
+    "SmartPool": Smart,
+}
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    many = Extent(1000, 20.0, 60.0, 600.0)
+    busy = Extent(50, 400.0, 60.0, 600.0)
+    if quick:
+        many = Extent(10, 10.0, 3.0, 30.0)
+        busy = Extent(2, 100.0, 3.0, 30.0)
+    for scene, extent in (
+        (deploy, many),
+        (outage, many),
+        (outage, busy),
+        (expiry, many),
+    ):
+        # chance is drawn from the same seed: one round is like the next
+        simulated = lru_cache(scene)
+        with _quiet():
+            yield Case(
+                f"{scene.__name__}, {extent.processes} processes,"
+                f" {extent.rate:g} requests/s each",
+                {
+                    name: partial(simulated, kind, extent)
+                    for name, kind in _KINDS.items()
+                },
+            )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hundreds of pools would say that the database is unreachable."""
+    log = logging.getLogger("sqla_smartpool")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+FLEET = Benchmark(
+    "fleet", "a thousand processes and one database, simulated", cases
+)
