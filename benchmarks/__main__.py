@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 import sys
+from typing import Iterator
 from typing import Optional
 from typing import Sequence
 
 from .kept import Kept
 from .machine import described
+from .measure import Benchmark
+from .measure import Case
 from .measure import measure
 from .measure import Measured
 from .suite import SUITE
@@ -33,10 +36,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     results: list[Measured] = []
     with progress_bar(console(stderr=True)) as progress:
         for name in names:
-            for case in SUITE[name].cases(arguments.quick):
-                bar = progress.add_task(
-                    f"{name}: {case.title}", total=rounds * len(case.turns)
-                )
+            for case in _cases(SUITE[name], arguments):
+                turns = min(rounds, case.most_rounds) * len(case.turns)
+                bar = progress.add_task(f"{name}: {case.title}", total=turns)
                 results.append(
                     measure(
                         name, case, rounds, lambda _: progress.advance(bar)
@@ -50,6 +52,14 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if arguments.json:
         kept = Kept(machine, rounds, arguments.quick, results)
         kept.write(Path(arguments.json))
+
+
+def _cases(
+    benchmark: Benchmark, arguments: argparse.Namespace
+) -> Iterator[Case]:
+    yield from benchmark.cases(arguments.quick)
+    if arguments.long:
+        yield from benchmark.long_cases()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,10 +85,16 @@ def _parser() -> argparse.ArgumentParser:
         help="show that all runs: too short to go by",
     )
     parser.add_argument(
+        "--long",
+        action="store_true",
+        help="with the cases that take long, such as an outage of 30 s",
+    )
+    parser.add_argument(
         "--rounds",
         type=int,
         default=_ROUNDS,
-        help="turns of each candidate (default: %(default)s)",
+        help="turns of each candidate, fewer where more say nothing more"
+        " (default: %(default)s)",
     )
     parser.add_argument(
         "--json",

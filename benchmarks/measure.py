@@ -55,11 +55,13 @@ class Case(NamedTuple):
     :param title: the condition.
     :param turns: what each candidate does once a round.
     :param references: the candidates that the others are compared with.
+    :param most_rounds: more say nothing more.
     """
 
     title: str
     turns: Mapping[str, Callable[[], Union[Figures, Turn]]]
     references: Sequence[str] = ("QueuePool",)
+    most_rounds: int = 1_000
 
 
 class Benchmark(NamedTuple):
@@ -70,11 +72,13 @@ class Benchmark(NamedTuple):
     :param cases: makes the cases, each when it is its turn and given up
         before the next one; "quick" ones, which show that all runs, or full
         ones.
+    :param long_cases: makes those that take so long that they are asked for.
     """
 
     name: str
     about: str
     cases: Callable[[bool], Iterator[Case]]
+    long_cases: Callable[[], Iterator[Case]] = lambda: iter(())
 
 
 @dataclass
@@ -143,7 +147,7 @@ def measure(
     measured = Measured(benchmark, case.title, case.references)
     # as they were named, whoever was first in the first round
     measured.samples = {name: [] for name in names}
-    for turn in range(rounds):
+    for turn in range(min(rounds, case.most_rounds)):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             advance(name)

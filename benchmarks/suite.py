@@ -9,6 +9,7 @@ from .contended import CONTENDED
 from .fairness import FAIRNESS
 from .fleet import FLEET
 from .measure import Benchmark
+from .recovery import RECOVERY
 from .retirement import RETIREMENT
 from .safe_checkout import SAFE_CHECKOUT
 from .scale import SCALE
@@ -31,6 +32,7 @@ SUITE: dict[str, Benchmark] = {
         RETIREMENT,
         COLD_START,
         SPIKE,
+        RECOVERY,
         SCALE,
         FLEET,
     )

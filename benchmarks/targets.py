@@ -66,6 +66,7 @@ _CPU = "us per checkout"
 _WAIT = "longest wait, ms"
 _FIFO = "bare FIFO"
 _QUEUE_15 = "QueuePool(15, 0)"
+_PATIENT = "SmartPool(reconnect_timeout=15)"
 _THRASH = "SmartPool(5..15)"
 _SERVED = "until all are served, ms"
 
@@ -125,6 +126,23 @@ TARGETS: dict[str, Sequence[Target]] = {
         Target("SmartPool", "bytes per idle connection", 1200),
         Target("SmartPool", "threads", 1),
         Target("SmartPool", "% of a core", 0.1),
+    ),
+    "recovery": (
+        Target("SmartPool", "s until one is served", 0.3, where="an outage"),
+        *(
+            # those that were being executed as it began
+            Target(_PATIENT, "requests failed", 8, where=outage)
+            for outage in ("an outage of 1 s", "an outage of 5 s")
+        ),
+        Target("SmartPool", "requests failed", 0, where="idle"),
+        *(
+            Target("SmartPool", figure, bound, where=fault)
+            for fault in ("a peer stalls", "packets")
+            for figure, bound in (
+                ("requests that hang", 0),
+                ("longest request, s", 6.0),
+            )
+        ),
     ),
     "fleet": (
         Target("SmartPool", "attempts/s at the peak", 0.1, "QueuePool"),

@@ -6,10 +6,7 @@ is the real one.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from functools import lru_cache
 from functools import partial
-import logging
 from typing import Iterator
 
 from .pools import Psycopg
@@ -21,6 +18,7 @@ from .scenes import Extent
 from .scenes import outage
 from ..measure import Benchmark
 from ..measure import Case
+from ..quiet import quiet
 
 _KINDS = {
     "QueuePool": Queue,
@@ -41,29 +39,18 @@ def cases(quick: bool) -> Iterator[Case]:
         (outage, busy),
         (expiry, many),
     ):
-        # chance is drawn from the same seed: one round is like the next
-        simulated = lru_cache(scene)
-        with _quiet():
+        # hundreds of pools would say that the database is unreachable
+        with quiet("sqla_smartpool"):
             yield Case(
                 f"{scene.__name__}, {extent.processes} processes,"
                 f" {extent.rate:g} requests/s each",
                 {
-                    name: partial(simulated, kind, extent)
+                    name: partial(scene, kind, extent)
                     for name, kind in _KINDS.items()
                 },
+                # chance is drawn from the same seed: all would be alike
+                most_rounds=1,
             )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hundreds of pools would say that the database is unreachable."""
-    log = logging.getLogger("sqla_smartpool")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 FLEET = Benchmark(

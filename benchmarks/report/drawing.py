@@ -121,7 +121,7 @@ def _wait(histogram: Any, part: float) -> float:
 
 def timelines(case: Measured) -> Figure:
     """What happened to each candidate in the course of its last turn."""
-    figure, all_axes = _axes(len(case.timelines), 1.7)
+    figure, all_axes = _axes(len(case.timelines), 1.7, sharex=True)
     most = max(
         max(map(max, each.series.values())) for each in case.timelines.values()
     )
@@ -161,7 +161,11 @@ def steps(case: Measured) -> Figure:
     return figure
 
 
-def _axes(number: int, height: float) -> tuple[Figure, list[Any]]:
+def _axes(
+    number: int, height: float, **options: Any
+) -> tuple[Figure, list[Any]]:
     """So many panels, one below the other."""
     figure = Figure(figsize=(_WIDTH, height * number), layout="constrained")
-    return figure, list(figure.subplots(number, 1, squeeze=False)[:, 0])
+    return figure, list(
+        figure.subplots(number, 1, squeeze=False, **options)[:, 0]
+    )
