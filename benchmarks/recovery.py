@@ -13,6 +13,7 @@ from typing import Any
 from typing import Callable
 from typing import Iterator
 from typing import Mapping
+from typing import NamedTuple
 from typing import Optional
 import warnings
 
@@ -34,12 +35,36 @@ from .servers import server
 from .waits import recorded
 
 _CALLERS, _SIZE = 8, 10
-#: before a fault, and after its end, seconds
-_BEFORE, _AFTER = 0.5, 1.0
 #: for how long who is not served after a fault is waited for, seconds
 _PATIENCE = 30.0
+#: for how long nobody asks, so that connections are idle, seconds
+_REST = 0.3
 _ASK = "SELECT 1"
 _LOGS = ("psycopg.pool", "sqla_smartpool", "sqlalchemy.pool")
+
+
+class _Fault(NamedTuple):
+    """Something that happens to idle connections.
+
+    :param lasts: they stay of no use, and do not say so.
+    """
+
+    title: str
+    strike: Callable[[Proxy], object]
+    lasts: bool = True
+    network: Optional[Network] = None
+
+
+class _Pace(NamedTuple):
+    """How long to look on, in seconds: before a fault, after its end, and
+    while connections are of no use."""
+
+    before: float
+    after: float
+    useless: float
+
+
+_FULL, _QUICK = _Pace(0.5, 1.0, 15.0), _Pace(0.1, 0.1, 1.2)
 
 Ask = Callable[[], object]
 #: opens a pool behind a proxy, and returns what makes a request
@@ -99,7 +124,10 @@ def _candidates(**smart: Any) -> dict[str, Candidate]:
 
 @contextmanager
 def _watched(
-    started: Server, candidate: Candidate, network: Optional[Network] = None
+    started: Server,
+    candidate: Candidate,
+    pace: _Pace,
+    network: Optional[Network] = None,
 ) -> Iterator[tuple[Proxy, Callers]]:
     """Callers of a pool whose connections are all open."""
     proxy = Proxy(started, network.listen() if network else None)
@@ -108,7 +136,7 @@ def _watched(
             callers = Callers(ask, _CALLERS)
             try:
                 callers.go()
-                time.sleep(_BEFORE)
+                time.sleep(pace.before)
                 yield proxy, callers
             finally:
                 # whoever hangs is to notice that, or this would not end
@@ -121,11 +149,13 @@ def _watched(
         proxy.close()
 
 
-def _outage(started: Server, seconds: float, candidate: Candidate) -> Turn:
+def _outage(
+    started: Server, seconds: float, pace: _Pace, candidate: Candidate
+) -> Turn:
     """Connections are cut, and new ones refused, for so long."""
-    with _watched(started, candidate) as (proxy, callers):
+    with _watched(started, candidate, pace) as (proxy, callers):
         callers.watch()
-        time.sleep(_BEFORE)
+        time.sleep(pace.before)
         down = callers.now
         proxy.refuse()
         proxy.cut(reset=True)
@@ -138,30 +168,27 @@ def _outage(started: Server, seconds: float, candidate: Candidate) -> Turn:
             **_served(callers, back),
             "connects/s while it is down": attempts / seconds,
         }
+        time.sleep(pace.after)
         return _brought(callers, figures, down=down, back=back)
 
 
 def _idle(
     started: Server,
-    rest: float,
-    watch: float,
-    strike: Callable[[Proxy], object],
-    network: Optional[Network],
+    fault: _Fault,
+    pace: _Pace,
     candidate: Candidate,
 ) -> Turn:
-    """Something happens while nobody asks; then all ask at once.
-
-    :param rest: seconds for which nobody asks.
-    :param watch: seconds for which to look on.
-    """
-    with _watched(started, candidate, network) as (proxy, callers):
+    """Something happens while nobody asks; then all ask at once."""
+    with _watched(started, candidate, pace, fault.network) as (proxy, callers):
         callers.pause()
-        time.sleep(rest)
-        strike(proxy)
+        time.sleep(_REST)
+        fault.strike(proxy)
         callers.watch()
         callers.go()
-        figures = {**_served(callers, 0.0, watch)}
-        time.sleep(max(0.0, watch - callers.now))
+        figures = _served(callers, 0.0, pace.useless)
+        if fault.lasts:
+            time.sleep(max(0.0, pace.useless - callers.now))
+        time.sleep(pace.after)
         figures["requests that hang"] = callers.hanging
         return _brought(callers, figures)
 
@@ -184,7 +211,6 @@ def _served(
 def _brought(
     callers: Callers, figures: Mapping[str, float], **marks: float
 ) -> Turn:
-    time.sleep(_AFTER)
     return Turn(
         {
             **figures,
@@ -197,7 +223,7 @@ def _brought(
 
 
 def _outages(
-    started: Server, lengths: tuple[float, ...], rounds: int
+    started: Server, pace: _Pace, lengths: tuple[float, ...], rounds: int
 ) -> Iterator[Case]:
     candidates = _candidates()
     patient = _candidates(reconnect_timeout=15)["SmartPool"]
@@ -206,7 +232,7 @@ def _outages(
         yield Case(
             f"an outage of {seconds:g} s",
             {
-                name: partial(_outage, started, seconds, candidate)
+                name: partial(_outage, started, seconds, pace, candidate)
                 for name, candidate in candidates.items()
             },
             ("QueuePool(pre_ping)",),
@@ -230,45 +256,41 @@ def _network() -> Iterator[Optional[Network]]:
     made.close()
 
 
+def _faults(started: Server, network: Optional[Network]) -> Iterator[_Fault]:
+    yield _Fault(
+        "idle connections terminated by the server",
+        lambda proxy: started.terminate(),
+        lasts=False,
+    )
+    yield _Fault(
+        "a peer stalls under idle connections",
+        lambda proxy: proxy.stall(new=False),
+    )
+    if network is not None:
+        yield _Fault(
+            "packets of idle connections are lost",
+            partial(_lose, network),
+            network=network,
+        )
+
+
 def cases(quick: bool) -> Iterator[Case]:
-    watch = 1.3 if quick else 15.0
-    # idle for longer than a proof of life holds
-    rest = 0.3
-    short: dict[str, Any] = {"ping_after": 0.2}
-    if quick:
-        short["ping_timeout"] = 0.5
+    pace = _QUICK if quick else _FULL
+    # so that who was idle for long is pinged, as all are with pre_ping
+    smart = {"ping_after": _REST / 2, "ping_timeout": 0.5 if quick else 5.0}
     with (
         server("postgresql") as started,
         _network() as network,
         quiet(*_LOGS),
     ):
-        yield from _outages(started, (0.3,) if quick else (1.0, 5.0), 5)
-        faults: dict[str, tuple[float, Any, Optional[Network]]] = {
-            "idle connections terminated by the server": (
-                _AFTER,
-                lambda proxy: started.terminate(),
-                None,
-            ),
-            "a peer stalls under idle connections": (
-                watch,
-                lambda proxy: proxy.stall(new=False),
-                None,
-            ),
-        }
-        if network is not None:
-            faults["packets of idle connections are lost"] = (
-                watch,
-                partial(_lose, network),
-                network,
-            )
-        for title, (seconds, strike, where) in faults.items():
+        lengths = (0.3,) if quick else (1.0, 5.0)
+        yield from _outages(started, pace, lengths, 5)
+        for fault in _faults(started, network):
             yield Case(
-                title,
+                fault.title,
                 {
-                    name: partial(
-                        _idle, started, rest, seconds, strike, where, candidate
-                    )
-                    for name, candidate in _candidates(**short).items()
+                    name: partial(_idle, started, fault, pace, candidate)
+                    for name, candidate in _candidates(**smart).items()
                 },
                 ("QueuePool(pre_ping)",),
                 3,
@@ -277,7 +299,7 @@ def cases(quick: bool) -> Iterator[Case]:
 
 def long_cases() -> Iterator[Case]:
     with server("postgresql") as started, quiet(*_LOGS):
-        yield from _outages(started, (30.0,), 3)
+        yield from _outages(started, _FULL, (30.0,), 3)
 
 
 RECOVERY = Benchmark(
