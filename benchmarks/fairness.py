@@ -11,10 +11,13 @@ from functools import partial
 import threading
 import time
 from typing import Any
+from typing import Awaitable
 from typing import Callable
 from typing import Iterator
 
+import asyncpg
 from sqlalchemy import Pool
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool import QueuePool
@@ -24,9 +27,12 @@ from sqla_smartpool import SmartPool
 from .measure import Benchmark
 from .measure import Case
 from .measure import Turn
+from .pools import dbutils_pool_of
 from .pools import engine
 from .pools import pool
 from .pools import psycopg_pool_of
+from .servers import asyncpg_pool_of
+from .servers import server
 from .waits import recorded
 
 _WORKERS, _SIZE = 50, 30
@@ -89,28 +95,50 @@ def _threads(
     return waits.turn()
 
 
-def _tasks(kind: type[Pool], seconds: float) -> Turn:
+async def _tasks(
+    acquire: Callable[[], Any],
+    release: Callable[[Any], Awaitable[object]],
+    seconds: float,
+) -> Turn:
     waits = _Waits()
 
-    async def work(made: AsyncEngine, number: int) -> None:
+    async def work(number: int) -> None:
         ends = time.perf_counter() + seconds
         while (since := time.perf_counter()) < ends:
             try:
-                connection = await made.connect()
+                connection = await acquire()
             except Exception:
                 waits.note(number, since, False)
                 continue
             waits.note(number, since, True)
             await asyncio.sleep(_HOLD)
-            await connection.close()
+            await release(connection)
 
-    async def run() -> None:
-        made = AsyncEngine(engine(kind, _SIZE, True, timeout=_TIMEOUT))
-        await asyncio.gather(*(work(made, each) for each in range(_WORKERS)))
-        await made.dispose()
-
-    asyncio.run(run())
+    await asyncio.gather(*(work(number) for number in range(_WORKERS)))
     return waits.turn()
+
+
+def _of_sqlalchemy(kind: type[Pool], seconds: float) -> Turn:
+    async def run() -> Turn:
+        made = AsyncEngine(engine(kind, _SIZE, True, timeout=_TIMEOUT))
+        turn = await _tasks(made.connect, AsyncConnection.close, seconds)
+        await made.dispose()
+        return turn
+
+    return asyncio.run(run())
+
+
+def _of_asyncpg(started: Any, seconds: float) -> Turn:
+    async def nothing(connection: asyncpg.Connection) -> None:
+        """What others do not ask of the server on a return."""
+
+    async def run() -> Turn:
+        options = {"min_size": _SIZE, "max_size": _SIZE, "reset": nothing}
+        async with asyncpg_pool_of(started, **options) as pool:
+            acquire = partial(pool.acquire, timeout=_TIMEOUT)
+            return await _tasks(acquire, pool.release, seconds)
+
+    return asyncio.run(run())
 
 
 def _close(connection: Any) -> None:
@@ -127,16 +155,22 @@ def cases(quick: bool) -> Iterator[Case]:
     turns["psycopg_pool"] = partial(
         _threads, other.getconn, other.putconn, seconds
     )
+    dbutils = dbutils_pool_of(_SIZE)
+    turns["DBUtils"] = partial(_threads, dbutils.connection, _close, seconds)
     yield Case(f"{_WORKERS} threads on {_SIZE} connections", turns)
     other.close()
-    yield Case(
-        f"{_WORKERS} tasks on {_SIZE} connections",
-        {
-            kind.__name__: partial(_tasks, kind, seconds)
-            for kind in (AsyncAdaptedQueuePool, AsyncSmartPool)
-        },
-        ("AsyncAdaptedQueuePool",),
-    )
+    with server("postgresql") as started:
+        yield Case(
+            f"{_WORKERS} tasks on {_SIZE} connections",
+            {
+                **{
+                    kind.__name__: partial(_of_sqlalchemy, kind, seconds)
+                    for kind in (AsyncAdaptedQueuePool, AsyncSmartPool)
+                },
+                "asyncpg.Pool": partial(_of_asyncpg, started, seconds),
+            },
+            ("AsyncAdaptedQueuePool",),
+        )
 
 
 FAIRNESS = Benchmark("fairness", "who waits for how long", cases)

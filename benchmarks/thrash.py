@@ -22,6 +22,7 @@ from .load import quantiles
 from .measure import Benchmark
 from .measure import Case
 from .measure import Turn
+from .servers import asyncpg_pool_of
 from .servers import Database
 from .servers import Opened
 from .servers import server
@@ -99,6 +100,20 @@ def _tasks(
     return asyncio.run(run())
 
 
+def _asyncpg(started: Any, workers: int, seconds: float) -> Turn:
+    async def run() -> Turn:
+        opened = Opened()
+        sizes = {"min_size": 5, "max_size": 15}
+        pool = asyncpg_pool_of(started, init=opened.init, **sizes)
+        async with pool:
+            await Load(workers, _WARM_UP, _THINK).by_asyncpg(pool)
+            load = Load(workers, seconds, _THINK)
+            await load.by_asyncpg(pool)
+        return _brought(load, opened)
+
+    return asyncio.run(run())
+
+
 def _start(pool: Pool) -> None:
     if isinstance(pool, SmartPool):
         pool.start()
@@ -128,17 +143,20 @@ def cases(quick: bool) -> Iterator[Case]:
     with server("postgresql") as started:
         database = Database(started, "postgresql+asyncpg")
         for workers in (15, 200):
+            turns = {
+                each: partial(
+                    _tasks, database, kind, options, workers, seconds
+                )
+                for each, (kind, options) in _candidates(
+                    AsyncAdaptedQueuePool, AsyncSmartPool
+                ).items()
+            }
+            # without SQLAlchemy, which takes time of its own
+            turns["asyncpg.Pool(5..15)"] = partial(
+                _asyncpg, started, workers, seconds
+            )
             yield Case(
-                f"{workers} tasks, postgresql+asyncpg",
-                {
-                    each: partial(
-                        _tasks, database, kind, options, workers, seconds
-                    )
-                    for each, (kind, options) in _candidates(
-                        AsyncAdaptedQueuePool, AsyncSmartPool
-                    ).items()
-                },
-                references,
+                f"{workers} tasks, postgresql+asyncpg", turns, references
             )
 
 
