@@ -121,6 +121,8 @@ async def _tasks(
 def _of_sqlalchemy(kind: type[Pool], seconds: float) -> Turn:
     async def run() -> Turn:
         made = AsyncEngine(engine(kind, _SIZE, True, timeout=_TIMEOUT))
+        for connection in [await made.connect() for _ in range(_SIZE)]:
+            await connection.close()  # all are open, as the others' are
         turn = await _tasks(made.connect, AsyncConnection.close, seconds)
         await made.dispose()
         return turn

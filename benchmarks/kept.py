@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 from typing import NamedTuple
+from typing import Sequence
 
 from .measure import Measured
 from .measure import Timeline
@@ -35,6 +36,15 @@ class Kept(NamedTuple):
 def read(path: Path) -> Kept:
     kept = json.loads(path.read_text())
     return Kept(**{**kept, "measured": list(map(_whole, kept["measured"]))})
+
+
+def read_all(paths: Sequence[Path]) -> Kept:
+    """What several runs measured, on the machine of the first."""
+    first, *others = map(read, paths)
+    return first._replace(
+        quick=any(each.quick for each in [first, *others]),
+        measured=sum((each.measured for each in others), first.measured),
+    )
 
 
 def _plain(measured: Measured) -> dict[str, Any]:

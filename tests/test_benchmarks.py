@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 import json
 from pathlib import Path
+from platform import python_version
+import sys
 from typing import Callable
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from tests.lab.fixtures import missing
 
 try:
+    from benchmarks import against
     from benchmarks import kept
     from benchmarks.__main__ import main
     from benchmarks.measure import Case
@@ -86,6 +90,22 @@ def test_a_report_shows_what_was_kept(tmp_path: Path) -> None:
     pictures = {each.name for each in folder.glob("*.svg")}
     assert len(pictures) == 3
     assert all(f"]({each})" in page for each in pictures)
+
+
+def test_another_python_takes_turns_with_this_one(tmp_path: Path) -> None:
+    file = tmp_path / "against.json"
+    arguments = ["--quick", "--rounds", "2", "--json", str(file)]
+    # by another name, with all that is installed for this one
+    against.main(["--python", sys.executable, *arguments])
+    (measured,) = kept.read(file).measured
+    other = f"SQLAlchemy {version('sqlalchemy')} on Python {python_version()}"
+    assert list(measured.samples) == ["this tree", other]
+    assert measured.references == [other]
+    for rounds in measured.samples.values():
+        assert len(rounds) == 2
+        assert all(
+            0.1 < x["SmartPool / StaticPool, alone"] < 10 for x in rounds
+        )
 
 
 @pytest.mark.slow

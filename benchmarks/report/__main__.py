@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks.report FILE [--to FOLDER]``."""
+"""The command: ``python -m benchmarks.report FILE… [--to FOLDER]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Sequence
 
 from . import __doc__ as ABOUT
 from .page import write
-from ..kept import read
+from ..kept import read_all
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -18,10 +18,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         prog="python -m benchmarks.report", description=ABOUT
     )
     parser.add_argument(
-        "file",
+        "files",
         metavar="FILE",
+        nargs="+",
         type=Path,
-        help="from python -m benchmarks --json FILE",
+        help="from python -m benchmarks --json FILE, or benchmarks.against;"
+        " the first one tells of the machine",
     )
     parser.add_argument(
         "--to",
@@ -31,7 +33,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         help="default: %(default)s",
     )
     arguments = parser.parse_args(argv)
-    print(write(read(arguments.file), arguments.to))
+    print(write(read_all(arguments.files), arguments.to))
 
 
 if __name__ == "__main__":

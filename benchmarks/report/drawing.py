@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 import statistics
 from typing import Any
-from typing import Iterator
 from typing import Sequence
 
 from matplotlib import rc_context
@@ -31,53 +30,64 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def has_ratios(cases: Sequence[Measured]) -> bool:
-    return any(True for case in cases for _ in _ratios_of(case))
+    return bool(_rows(cases))
 
 
 def ratios(cases: Sequence[Measured]) -> Figure:
     """The first figure of each case, in parts of the first reference's."""
-    rows = [
-        (f"{case.title}\n{candidate}", each)
-        for case in cases
-        for candidate, each in _ratios_of(case)
-    ]
-    first = cases[0]
-    figure, (axes,) = _axes(1, 0.6 + 0.32 * len(rows))
-    middles = [statistics.median(each) for _, each in rows]
-    axes.errorbar(
-        middles,
-        range(len(rows)),
-        xerr=[
-            [middle - min(row[1]) for middle, row in zip(middles, rows)],
-            [max(row[1]) - middle for middle, row in zip(middles, rows)],
-        ],
-        fmt="o",
-        capsize=3,
+    groups = _rows(cases)
+    lengths = [len(rows) for rows in groups.values()]
+    figure, all_axes = _axes(
+        len(groups),
+        0.7 + 0.35 * sum(lengths) / len(groups),
+        height_ratios=lengths,
     )
-    axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=6)
-    axes.invert_yaxis()
-    axes.axvline(1.0, color="grey", linewidth=0.8)
-    axes.set_xscale("log")
-    for each in (
-        axes.xaxis.set_major_formatter,
-        axes.xaxis.set_minor_formatter,
-    ):
-        each(StrMethodFormatter("{x:g}"))
-    axes.set_xlabel(
-        f"{first.figures[0]}, in parts of {first.references[0]}'s: median,"
-        " least and most"
-    )
+    for (name, reference), axes in zip(groups, all_axes):
+        rows = groups[name, reference]
+        middles = [statistics.median(each) for _, each in rows]
+        axes.errorbar(
+            middles,
+            range(len(rows)),
+            xerr=[
+                [middle - min(row[1]) for middle, row in zip(middles, rows)],
+                [max(row[1]) - middle for middle, row in zip(middles, rows)],
+            ],
+            fmt="o",
+            capsize=3,
+        )
+        labels = [label for label, _ in rows]
+        axes.set_yticks(range(len(rows)), labels, fontsize=6)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.axvline(1.0, color="grey", linewidth=0.8)
+        axes.set_xscale("log")
+        for which in (
+            axes.xaxis.set_major_formatter,
+            axes.xaxis.set_minor_formatter,
+        ):
+            which(StrMethodFormatter("{x:g}"))
+        axes.tick_params(axis="x", which="both", labelsize=7)
+        axes.set_xlabel(
+            f"{name}, in parts of {reference}'s: median, least and most",
+            fontsize=8,
+        )
     return figure
 
 
-def _ratios_of(case: Measured) -> Iterator[tuple[str, list[float]]]:
-    for reference in case.references[:1]:
-        for candidate in case.samples:
-            if candidate == reference:
-                continue
-            found = case.ratios(candidate, reference, case.figures[0])
-            if all(0.0 < each < math.inf for each in found):
-                yield candidate, found
+def _rows(
+    cases: Sequence[Measured],
+) -> dict[tuple[str, str], list[tuple[str, list[float]]]]:
+    """By figure and reference: ratios, each with its label."""
+    groups: dict[tuple[str, str], list[tuple[str, list[float]]]] = {}
+    for case in cases:
+        name = case.figures[0]
+        for reference in case.references[:1]:
+            for candidate in case.samples:
+                found = case.ratios(candidate, reference, name)
+                drawable = all(0.0 < each < math.inf for each in found)
+                if candidate != reference and drawable:
+                    row = f"{case.title}\n{candidate}", found
+                    groups.setdefault((name, reference), []).append(row)
+    return groups
 
 
 def waits(cases: Sequence[Measured]) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 from typing import Callable
 from typing import Iterator
@@ -50,11 +49,12 @@ def _parts(kept: Kept, folder: Path) -> Iterator[str]:
     yield _HOW
     yield "## What was to be reached"
     yield markdown(targets_table(kept.measured, kept.machine))
-    by_name = groupby(kept.measured, lambda measured: measured.benchmark)
-    for name, cases in by_name:
-        yield f"## {name}"
-        yield f"{SUITE[name].about[0].upper()}{SUITE[name].about[1:]}."
-        yield from _benchmark(name, list(cases), folder)
+    for name, benchmark in SUITE.items():
+        cases = [each for each in kept.measured if each.benchmark == name]
+        if cases:
+            yield f"## {name}"
+            yield f"{benchmark.about[0].upper()}{benchmark.about[1:]}."
+            yield from _benchmark(name, cases, folder)
 
 
 def _benchmark(
