@@ -50,7 +50,7 @@ def markdown(table: Table) -> str:
         row.end_section = False
     text = io.StringIO()
     Console(file=text, width=1000, markup=False, highlight=False).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+    return text.getvalue().strip()
 
 
 def table_of(measured: Measured) -> Table:

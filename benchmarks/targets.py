@@ -64,6 +64,7 @@ class Target(NamedTuple):
 
 _CPU = "us per checkout"
 _WAIT = "longest wait, ms"
+_FLAT = "us per checkout / that of few"
 _FIFO = "bare FIFO"
 _QUEUE_15 = "QueuePool(15, 0)"
 _PATIENT = "SmartPool(reconnect_timeout=15)"
@@ -111,6 +112,7 @@ TARGETS: dict[str, Sequence[Target]] = {
     "retirement": (
         Target("SmartPool", "p99 wait, ms / without", 1.3),
         Target("SmartPool", "p99.9 wait, ms", 1.0),
+        Target("SmartPool", "fewest open", 10, at_least=True),
     ),
     "cold-start": (
         Target(
@@ -123,7 +125,10 @@ TARGETS: dict[str, Sequence[Target]] = {
         Target("SmartPool", _SERVED, 1.0, "QueuePool"),
     ),
     "scale": (
-        Target("SmartPool", "bytes per idle connection", 1200),
+        # one connection is more than itself: there is a pool around it
+        Target("SmartPool", "bytes per idle connection", 1200, where="1000 "),
+        Target("SmartPool", _FLAT, 1.2),
+        Target("AsyncSmartPool", _FLAT, 1.2),
         Target("SmartPool", "threads", 1),
         Target("SmartPool", "% of a core", 0.1),
     ),

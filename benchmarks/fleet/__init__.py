@@ -15,12 +15,13 @@ from .pools import Smart
 from .scenes import deploy
 from .scenes import expiry
 from .scenes import Extent
+from .scenes import Kind
 from .scenes import outage
 from ..measure import Benchmark
 from ..measure import Case
 from ..quiet import quiet
 
-_KINDS = {
+_KINDS: dict[str, Kind] = {
     "QueuePool": Queue,
     "psycopg_pool": Psycopg,
     "SmartPool": Smart,

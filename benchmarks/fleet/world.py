@@ -33,6 +33,7 @@ class World:
 
     def wait(self, event: simpy.Event) -> None:
         me = getcurrent()
+        assert me.parent is not None, "outside of the simulation"
         event.callbacks.append(lambda _: me.switch())
         me.parent.switch()
 

@@ -48,7 +48,10 @@ def _parts(kept: Kept, folder: Path) -> Iterator[str]:
     yield f"{', '.join(versions)}. Rounds: {kept.rounds}."
     yield _HOW
     yield "## What was to be reached"
-    yield markdown(targets_table(kept.measured, kept.machine))
+    table = targets_table(kept.measured, kept.machine)
+    met = list(table.columns[-1].cells).count("met")
+    yield f"Met: {met} of {table.row_count}."
+    yield markdown(table)
     for name, benchmark in SUITE.items():
         cases = [each for each in kept.measured if each.benchmark == name]
         if cases:
