@@ -32,7 +32,7 @@ class Callers:
         self._asking: dict[int, float] = {}
         self._served: list[tuple[float, int]] = []
         self._failed: list[float] = []
-        self.waits: list[float] = []
+        self._took: list[float] = []
         self._threads = [
             threading.Thread(target=self._work, args=(each,), daemon=True)
             for each in range(number)
@@ -47,7 +47,7 @@ class Callers:
     def watch(self) -> None:
         """Count from here on."""
         self._began = time.monotonic()
-        del self._served[:], self._failed[:], self.waits[:]
+        del self._served[:], self._failed[:], self._took[:]
 
     def go(self) -> None:
         self._go.set()
@@ -77,7 +77,7 @@ class Callers:
                 self._failed.append(self.now)
             else:
                 self._served.append((self.now, number))
-            self.waits.append(time.monotonic() - since)
+            self._took.append(time.monotonic() - since)
             del self._asking[number]
             self._over.wait(_THINK)
 
@@ -93,12 +93,11 @@ class Callers:
         late = time.monotonic() - 1.0
         return sum(since < late for since in self._asking.copy().values())
 
-    @property
-    def longest(self) -> float:
-        """The longest request, seconds; one that has not ended counts."""
+    def waits(self) -> list[float]:
+        """How long requests took, seconds; those that hang took so long."""
         now = time.monotonic()
         asking = [now - since for since in self._asking.copy().values()]
-        return max([*self.waits, *asking], default=0.0)
+        return [*self._took, *asking]
 
     def served_after(self, when: float) -> list[float]:
         """How much later than that each caller was served who was."""

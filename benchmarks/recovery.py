@@ -211,14 +211,13 @@ def _served(
 def _brought(
     callers: Callers, figures: Mapping[str, float], **marks: float
 ) -> Turn:
+    waits = callers.waits()
+    counts = {
+        "requests failed": callers.failures,
+        "longest request, s": max(waits),
+    }
     return Turn(
-        {
-            **figures,
-            "requests failed": callers.failures,
-            "longest request, s": callers.longest,
-        },
-        recorded(callers.waits.copy()),
-        callers.timeline(**marks),
+        {**figures, **counts}, recorded(waits), callers.timeline(**marks)
     )
 
 
