@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Iterator
 
+from .pools import OpenedByHand
 from .pools import Psycopg
 from .pools import Queue
 from .pools import Smart
@@ -34,11 +35,12 @@ def cases(quick: bool) -> Iterator[Case]:
     if quick:
         many = Extent(10, 10.0, 3.0, 30.0)
         busy = Extent(2, 100.0, 3.0, 30.0)
-    for scene, extent in (
-        (deploy, many),
-        (outage, many),
-        (outage, busy),
-        (expiry, many),
+    at_start = {"QueuePool, opened by hand": OpenedByHand, **_KINDS}
+    for scene, extent, kinds in (
+        (deploy, many, at_start),
+        (outage, many, _KINDS),
+        (outage, busy, _KINDS),
+        (expiry, many, _KINDS),
     ):
         # hundreds of pools would say that the database is unreachable
         with quiet("sqla_smartpool"):
@@ -47,7 +49,7 @@ def cases(quick: bool) -> Iterator[Case]:
                 f" {extent.rate:g} requests/s each",
                 {
                     name: partial(scene, kind, extent)
-                    for name, kind in _KINDS.items()
+                    for name, kind in kinds.items()
                 },
                 # chance is drawn from the same seed: all would be alike
                 most_rounds=1,

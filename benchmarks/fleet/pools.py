@@ -109,7 +109,7 @@ class Queue:
 
     def fill(self) -> None:
         for _ in range(self._room):
-            self._database.world.begin(partial(self.serve, 1.0))
+            self._database.world.begin(partial(self.serve, 0.0))
 
     def serve(self, hold: float) -> None:
         connection = self._checked_out()
@@ -142,6 +142,14 @@ class Queue:
                 self._waiting.remove(signal)
                 raise TimeoutError
         return self._idle.popleft()
+
+
+class OpenedByHand(Queue):
+    """The same, by a program that has all connections open at its start, as
+    the others do by themselves."""
+
+    def start(self) -> None:
+        self.fill()
 
 
 class Psycopg:
