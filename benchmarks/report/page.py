@@ -33,8 +33,9 @@ def write(kept: Kept, folder: Path) -> Path:
     :return: the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for picture in folder.glob("*.svg"):
-        picture.unlink()  # of an earlier page
+    for name in SUITE:
+        for picture in folder.glob(f"{name}-*.svg"):
+            picture.unlink()  # of an earlier page
     page = folder / _NAME
     page.write_text("\n\n".join(_parts(kept, folder)) + "\n")
     return page
