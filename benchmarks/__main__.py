@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from pathlib import Path
+from typing import Iterator
 from typing import Optional
 from typing import Sequence
 
+from .kept import Kept
 from .machine import described
+from .measure import Benchmark
+from .measure import Case
 from .measure import measure
 from .measure import Measured
 from .suite import SUITE
 from .tables import console
 from .tables import progress_bar
 from .tables import table_of
+from .tables import targets_table
 
 #: of each candidate
 _ROUNDS, _QUICK_ROUNDS = 9, 1
@@ -31,10 +35,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     results: list[Measured] = []
     with progress_bar(console(stderr=True)) as progress:
         for name in names:
-            for case in SUITE[name].cases(arguments.quick):
-                bar = progress.add_task(
-                    f"{name}: {case.title}", total=rounds * len(case.turns)
-                )
+            for case in _cases(SUITE[name], arguments):
+                turns = min(rounds, case.most_rounds) * len(case.turns)
+                bar = progress.add_task(f"{name}: {case.title}", total=turns)
                 results.append(
                     measure(
                         name, case, rounds, lambda _: progress.advance(bar)
@@ -42,17 +45,20 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                 )
                 progress.remove_task(bar)
                 to.print(table_of(results[-1]))
+                targets = targets_table(results[-1:], machine)
+                if targets.row_count:
+                    to.print(targets)
     if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(
-                {
-                    "machine": machine,
-                    "rounds": rounds,
-                    "measured": [vars(each) for each in results],
-                },
-                file,
-                indent=1,
-            )
+        kept = Kept(machine, rounds, arguments.quick, results)
+        kept.write(Path(arguments.json))
+
+
+def _cases(
+    benchmark: Benchmark, arguments: argparse.Namespace
+) -> Iterator[Case]:
+    yield from benchmark.cases(arguments.quick)
+    if arguments.long:
+        yield from benchmark.long_cases()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,16 +84,24 @@ def _parser() -> argparse.ArgumentParser:
         help="show that all runs: too short to go by",
     )
     parser.add_argument(
+        "--long",
+        action="store_true",
+        help="with the cases that take long, such as an outage of 30 s",
+    )
+    parser.add_argument(
         "--rounds",
         type=int,
         default=_ROUNDS,
-        help="turns of each candidate (default: %(default)s)",
+        help="turns of each candidate, fewer where more say nothing more"
+        " (default: %(default)s)",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write every sample there"
+        "--json",
+        metavar="FILE",
+        help="write every sample there, for python -m benchmarks.report",
     )
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

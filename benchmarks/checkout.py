@@ -12,6 +12,7 @@ from typing import Iterator
 from .measure import Benchmark
 from .measure import Case
 from .measure import Figures
+from .pools import dbutils_pool_of
 from .pools import engine
 from .pools import KINDS
 from .pools import pool
@@ -36,13 +37,14 @@ def cpu_of(connect: Callable[[], Any], number: int) -> Figures:
 def cases(quick: bool) -> Iterator[Case]:
     number = 500 if quick else 20_000
     references = ("QueuePool", "StaticPool")
+    alone = {
+        name: partial(cpu_of, pool(kind, _SIZE).connect, number)
+        for name, kind in KINDS.items()
+    }
+    dbutils = dbutils_pool_of(_SIZE)
+    alone["DBUtils"] = partial(cpu_of, dbutils.connection, number)
     yield Case(
-        f"the pool alone, {_SIZE} connections, one thread",
-        {
-            name: partial(cpu_of, pool(kind, _SIZE).connect, number)
-            for name, kind in KINDS.items()
-        },
-        references,
+        f"the pool alone, {_SIZE} connections, one thread", alone, references
     )
     yield Case(
         f"through Engine.connect(), {_SIZE} connections, one thread",

@@ -11,6 +11,7 @@ from typing import Iterator
 from .measure import Benchmark
 from .measure import Case
 from .measure import Figures
+from .pools import dbutils_pool_of
 from .pools import KINDS
 from .pools import pool
 from .pools import psycopg_pool_of
@@ -75,6 +76,10 @@ def cases(quick: bool) -> Iterator[Case]:
             other = psycopg_pool_of(size)
             turns["psycopg_pool"] = _turn(
                 other.getconn, other.putconn, threads, number
+            )
+            dbutils = dbutils_pool_of(size)
+            turns["DBUtils"] = _turn(
+                dbutils.connection, _close, threads, number
             )
             yield Case(f"{threads} threads on {size} connections", turns)
             other.close()

@@ -6,8 +6,11 @@ import asyncio
 import random
 import threading
 import time
+from typing import Any
+from typing import Callable
 from typing import Sequence
 
+import asyncpg
 import numpy
 from sqlalchemy import Engine
 from sqlalchemy import text
@@ -67,19 +70,28 @@ class Load:
 
     async def by_tasks(self, engine: AsyncEngine) -> None:
         """Have tasks do it."""
+        await self._all(engine.connect, _ASK)
+
+    async def by_asyncpg(self, pool: asyncpg.Pool) -> None:
+        """Have tasks do it without SQLAlchemy."""
+        await self._all(pool.acquire, _ASK.text)
+
+    async def _all(self, connect: Callable[[], Any], ask: Any) -> None:
         await asyncio.gather(
             *(
-                self._task(engine, random.Random(number))
+                self._task(connect, ask, random.Random(number))
                 for number in range(self.workers)
             )
         )
 
-    async def _task(self, engine: AsyncEngine, chance: random.Random) -> None:
+    async def _task(
+        self, connect: Callable[[], Any], ask: Any, chance: random.Random
+    ) -> None:
         clock, ends = time.perf_counter, time.perf_counter() + self.seconds
         while (since := clock()) < ends:
-            async with engine.connect() as connection:
+            async with connect() as connection:
                 self.waits.append(clock() - since)
-                await connection.execute(_ASK)
+                await connection.execute(ask)
             await asyncio.sleep(chance.uniform(0.0, self.think))
 
     @property

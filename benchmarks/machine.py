@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from importlib.metadata import version
 import os
+from pathlib import Path
 import platform
 
-_PACKAGES = ("sqlalchemy", "greenlet", "psycopg_pool")
+_PACKAGES = (
+    "sqlalchemy",
+    "greenlet",
+    "psycopg",
+    "psycopg_pool",
+    "asyncpg",
+    "pymysql",
+    "DBUtils",
+)
 
 
 def described() -> dict[str, str]:
@@ -15,5 +24,16 @@ def described() -> dict[str, str]:
         platform.python_implementation(): platform.python_version(),
         **{package: version(package) for package in _PACKAGES},
         "cores": str(len(os.sched_getaffinity(0))),
-        platform.system(): platform.machine(),
+        "processor": _processor(),
+        platform.system(): platform.release(),
     }
+
+
+def _processor() -> str:
+    """As the kernel names it, if it does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except FileNotFoundError:
+        return platform.machine()
+    names = [line for line in lines if line.startswith("model name")]
+    return names[0].partition(": ")[2] if names else platform.machine()

@@ -14,11 +14,39 @@ from typing import Callable
 from typing import Iterator
 from typing import Mapping
 from typing import NamedTuple
+from typing import Optional
 from typing import Sequence
+from typing import Union
+
+from hdrh.histogram import HdrHistogram
 
 #: what one turn of a candidate measured: figures by name, each with its unit
 #: in the name
 Figures = Mapping[str, float]
+
+
+class Timeline(NamedTuple):
+    """What happened in the course of a turn.
+
+    :param step: the seconds that one number of a series stands for.
+    :param series: numbers by name, from the turn's begin on.
+    :param marks: when what happened, seconds after the begin.
+    """
+
+    step: float
+    series: Mapping[str, Sequence[float]]
+    marks: Mapping[str, float]
+
+
+class Turn(NamedTuple):
+    """What one turn of a candidate brought, where that is more than figures.
+
+    :param waits: of all callers, as :mod:`.waits` records them.
+    """
+
+    figures: Figures
+    waits: Optional[HdrHistogram] = None
+    timeline: Optional[Timeline] = None
 
 
 class Case(NamedTuple):
@@ -27,11 +55,13 @@ class Case(NamedTuple):
     :param title: the condition.
     :param turns: what each candidate does once a round.
     :param references: the candidates that the others are compared with.
+    :param most_rounds: more say nothing more.
     """
 
     title: str
-    turns: Mapping[str, Callable[[], Figures]]
+    turns: Mapping[str, Callable[[], Union[Figures, Turn]]]
     references: Sequence[str] = ("QueuePool",)
+    most_rounds: int = 1_000
 
 
 class Benchmark(NamedTuple):
@@ -42,11 +72,13 @@ class Benchmark(NamedTuple):
     :param cases: makes the cases, each when it is its turn and given up
         before the next one; "quick" ones, which show that all runs, or full
         ones.
+    :param long_cases: makes those that take so long that they are asked for.
     """
 
     name: str
     about: str
     cases: Callable[[bool], Iterator[Case]]
+    long_cases: Callable[[], Iterator[Case]] = lambda: iter(())
 
 
 @dataclass
@@ -54,12 +86,16 @@ class Measured:
     """What came of one case.
 
     :param samples: of each candidate its figures, round by round.
+    :param waits: of each candidate the waits of all rounds.
+    :param timelines: of each candidate that of the last round.
     """
 
     benchmark: str
     title: str
     references: Sequence[str]
     samples: dict[str, list[Figures]] = field(default_factory=dict)
+    waits: dict[str, HdrHistogram] = field(default_factory=dict)
+    timelines: dict[str, Timeline] = field(default_factory=dict)
 
     @property
     def figures(self) -> list[str]:
@@ -70,14 +106,31 @@ class Measured:
     def values(self, candidate: str, figure: str) -> list[float]:
         return [each[figure] for each in self.samples[candidate]]
 
-    def ratio(self, candidate: str, reference: str, figure: str) -> float:
-        """How many times the reference's figure, by the median round."""
+    def ratios(
+        self, candidate: str, reference: str, figure: str
+    ) -> list[float]:
+        """How many times the reference's figure, round by round."""
         pairs = zip(
             self.values(candidate, figure), self.values(reference, figure)
         )
-        return statistics.median(
-            a / b if b else float("nan") for a, b in pairs
-        )
+        return [a / b if b else float("nan") for a, b in pairs]
+
+    def ratio(self, candidate: str, reference: str, figure: str) -> float:
+        """The same, by the median round."""
+        return statistics.median(self.ratios(candidate, reference, figure))
+
+    def add(self, candidate: str, brought: Union[Figures, Turn]) -> None:
+        """Take down what a turn of a candidate brought."""
+        if not isinstance(brought, Turn):
+            brought = Turn(brought)
+        self.samples[candidate].append(brought.figures)
+        if brought.timeline is not None:
+            self.timelines[candidate] = brought.timeline
+        if brought.waits is not None:
+            if candidate in self.waits:
+                self.waits[candidate].add(brought.waits)
+            else:
+                self.waits[candidate] = brought.waits
 
 
 def measure(
@@ -90,14 +143,13 @@ def measure(
 
     :param advance: is told who is next.
     """
-    measured = Measured(benchmark, case.title, case.references)
     names = list(case.turns)
-    for turn in range(rounds):
+    measured = Measured(benchmark, case.title, case.references)
+    # as they were named, whoever was first in the first round
+    measured.samples = {name: [] for name in names}
+    for turn in range(min(rounds, case.most_rounds)):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             advance(name)
-            figures = case.turns[name]()
-            measured.samples.setdefault(name, []).append(figures)
-    # as they were named, whoever was first in the first round
-    measured.samples = {name: measured.samples[name] for name in names}
+            measured.add(name, case.turns[name]())
     return measured

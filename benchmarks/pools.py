@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dbutils.pooled_db import PooledDB
 from psycopg.pq import TransactionStatus
 import psycopg_pool
 from sqlalchemy import create_engine
@@ -39,7 +40,9 @@ class Module:
     """Its DBAPI."""
 
     paramstyle = "qmark"
+    threadsafety = 1
     Error = Exception
+    OperationalError = InterfaceError = InternalError = Error
     sqlite_version_info = (3, 40, 0)
     has_stop = True
 
@@ -121,6 +124,18 @@ def psycopg_pool_of(
     )
     made.wait()
     return made
+
+
+def dbutils_pool_of(size: int) -> PooledDB:
+    """DBUtils' pool for DBAPI modules, whose callers wait for ever."""
+    return PooledDB(
+        Module,
+        mincached=size,
+        maxcached=size,
+        maxconnections=size,
+        blocking=True,
+        ping=0,  # as nobody else asks
+    )
 
 
 #: SQLAlchemy's pools and ours; StaticPool, which is no pool, is what the

@@ -6,6 +6,7 @@ from functools import partial
 import threading
 import time
 import tracemalloc
+from typing import Callable
 from typing import Iterator
 
 from sqlalchemy import Pool
@@ -24,6 +25,8 @@ from .pools import pool
 from .servers import Database
 from .servers import server
 
+#: few: 20 tasks, one connection or one pool
+_FLAT = "us per checkout / that of few"
 _KINDS: tuple[type[Pool], ...] = (QueuePool, SmartPool)
 _ASYNC_KINDS: tuple[type[Pool], ...] = (AsyncAdaptedQueuePool, AsyncSmartPool)
 
@@ -72,13 +75,30 @@ def _at_rest(database: Database, kind: type[Pool], seconds: float) -> Figures:
     return {"% of a core": 100 * cpu / seconds}
 
 
+def _beside(
+    turn: Callable[[], Figures], few: Callable[[], Figures]
+) -> Callable[[], Figures]:
+    """The same, and what a checkout costs in parts of that with few."""
+
+    def both() -> Figures:
+        figures = dict(turn())
+        of_few = few()["us per checkout"]
+        figures[_FLAT] = figures["us per checkout"] / of_few
+        return figures
+
+    return both
+
+
 def cases(quick: bool) -> Iterator[Case]:
     number = 500 if quick else 10_000
     for tasks in (20, 200) if quick else (20, 100, 1_000, 10_000):
         yield Case(
             f"{tasks} tasks on 10 connections",
             {
-                kind.__name__: turn_of(kind, tasks, 2 * number)
+                kind.__name__: _beside(
+                    turn_of(kind, tasks, 2 * number),
+                    turn_of(kind, 20, 2 * number),
+                )
                 for kind in _ASYNC_KINDS
             },
             ("AsyncAdaptedQueuePool",),
@@ -87,7 +107,10 @@ def cases(quick: bool) -> Iterator[Case]:
         yield Case(
             f"{size} idle connections",
             {
-                kind.__name__: partial(_idle, kind, size, number)
+                kind.__name__: _beside(
+                    partial(_idle, kind, size, number),
+                    partial(_idle, kind, 1, number),
+                )
                 for kind in _KINDS
             },
         )
@@ -95,7 +118,10 @@ def cases(quick: bool) -> Iterator[Case]:
         yield Case(
             f"{pools} pools",
             {
-                kind.__name__: partial(_pools, kind, pools, number)
+                kind.__name__: _beside(
+                    partial(_pools, kind, pools, number),
+                    partial(_pools, kind, 1, number),
+                )
                 for kind in _KINDS
             },
         )

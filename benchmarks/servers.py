@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import Any
 from typing import Iterator
+from typing import Optional
 
+import asyncpg
 from sqlalchemy import create_engine
 from sqlalchemy import Engine
 from sqlalchemy import event
@@ -58,12 +60,26 @@ def server(kind: str) -> Iterator[Any]:
         yield made
 
 
-class Opened:
-    """How many connections an engine opens."""
+def asyncpg_pool_of(started: Any, **options: Any) -> asyncpg.Pool:
+    """asyncpg's own pool; to be entered by ``async with``."""
+    # the driver whose URL says "no TLS" as asyncpg reads it
+    url = started.url("postgresql+psycopg").set(drivername="postgresql")
+    return asyncpg.create_pool(
+        url.render_as_string(hide_password=False), **options
+    )
 
-    def __init__(self, engine: Engine) -> None:
+
+class Opened:
+    """How many connections an engine opens, or asyncpg's pool."""
+
+    def __init__(self, engine: Optional[Engine] = None) -> None:
         self.number = 0
-        event.listen(engine, "connect", self._count)
+        if engine is not None:
+            event.listen(engine, "connect", self._count)
 
     def _count(self, *arguments: object) -> None:
+        self.number += 1
+
+    async def init(self, connection: asyncpg.Connection) -> None:
+        """For asyncpg's ``init``."""
         self.number += 1

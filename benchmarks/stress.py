@@ -3,16 +3,22 @@ without any cost would take for it."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from functools import partial
 import random
+import time
 from typing import Any
 from typing import Iterator
+from typing import Sequence
 
 from sqla_smartpool.cli import stress
 from .measure import Benchmark
 from .measure import Case
-from .measure import Figures
+from .measure import Turn
+from .servers import asyncpg_pool_of
 from .servers import server
+from .waits import recorded
 
 
 def _fifo(holds: list[float], size: int, workers: int) -> tuple[float, float]:
@@ -33,16 +39,48 @@ def _fifo(holds: list[float], size: int, workers: int) -> tuple[float, float]:
     return longest, max(free_at)
 
 
-def _turn(program: stress.Program, pool: str, is_async: bool) -> Figures:
+def _asyncpg(program: stress.Program, started: Any) -> Turn:
+    """The same program, without SQLAlchemy."""
+    waits: list[float] = []
+    jobs = deque(program.holds)
+
+    async def run() -> float:
+        sizes = {"min_size": program.min_size, "max_size": program.max_size}
+        async with asyncpg_pool_of(started, **sizes) as pool:
+
+            async def work() -> None:
+                while jobs:
+                    hold = jobs.popleft()
+                    asked = time.perf_counter()
+                    async with pool.acquire() as connection:
+                        waits.append(time.perf_counter() - asked)
+                        await connection.fetchval("SELECT 1")
+                        await asyncio.sleep(hold)
+
+            began = time.perf_counter()
+            await asyncio.gather(*(work() for _ in range(program.workers)))
+            return time.perf_counter() - began
+
+    return _brought(program, waits, asyncio.run(run()))
+
+
+def _turn(program: stress.Program, pool: str, is_async: bool) -> Turn:
     measured: Any = stress.measure(program, pool, is_async, lambda: None)
     assert not measured.failed, measured.errors
+    return _brought(program, measured.waits, measured.seconds)
+
+
+def _brought(
+    program: stress.Program, waits: Sequence[float], seconds: float
+) -> Turn:
     longest, total = _fifo(
         list(program.holds), program.max_size, program.workers
     )
-    return {
-        "longest wait / fair": max(measured.waits) / longest,
-        "total / fair": measured.seconds / total,
+    figures = {
+        "longest wait / fair": max(waits) / longest,
+        "total / fair": seconds / total,
     }
+    return Turn(figures, recorded(waits))
 
 
 def cases(quick: bool) -> Iterator[Case]:
@@ -54,16 +92,19 @@ def cases(quick: bool) -> Iterator[Case]:
             driver = "asyncpg" if is_async else "psycopg"
             url = started.url(f"postgresql+{driver}")
             program = stress.Program(url, 5, 30, 50, holds)
+            turns = {
+                name: partial(_turn, program, pool, is_async)
+                for name, pool in (
+                    ("QueuePool", "queue"),
+                    ("SmartPool", "smart"),
+                )
+            }
+            if is_async:
+                turns["asyncpg.Pool"] = partial(_asyncpg, program, started)
             yield Case(
                 f"{number} jobs by 50 {'tasks' if is_async else 'threads'} on"
                 f" 5..30 connections, {driver}",
-                {
-                    name: partial(_turn, program, pool, is_async)
-                    for name, pool in (
-                        ("QueuePool", "queue"),
-                        ("SmartPool", "smart"),
-                    )
-                },
+                turns,
             )
 
 

@@ -7,11 +7,14 @@ from .checkout import CHECKOUT
 from .cold_start import COLD_START
 from .contended import CONTENDED
 from .fairness import FAIRNESS
+from .fleet import FLEET
 from .measure import Benchmark
+from .recovery import RECOVERY
 from .retirement import RETIREMENT
 from .safe_checkout import SAFE_CHECKOUT
 from .scale import SCALE
 from .spike import SPIKE
+from .steps import STEPS_OF_A_CHECKOUT
 from .stress import STRESS
 from .thrash import THRASH
 
@@ -19,6 +22,7 @@ SUITE: dict[str, Benchmark] = {
     each.name: each
     for each in (
         CHECKOUT,
+        STEPS_OF_A_CHECKOUT,
         CONTENDED,
         ASYNC_CHECKOUT,
         FAIRNESS,
@@ -28,6 +32,8 @@ SUITE: dict[str, Benchmark] = {
         RETIREMENT,
         COLD_START,
         SPIKE,
+        RECOVERY,
         SCALE,
+        FLEET,
     )
 }

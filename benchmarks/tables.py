@@ -1,9 +1,15 @@
-"""Figures on a terminal, and the progress until they are there."""
+"""Figures as tables, on a terminal and on a page, and the progress until they
+are there."""
 
 from __future__ import annotations
 
+import io
+import math
 import statistics
+from typing import Mapping
+from typing import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn
 from rich.progress import Progress
@@ -12,6 +18,7 @@ from rich.progress import TimeElapsedColumn
 from rich.table import Table
 
 from .measure import Measured
+from .targets import targets_of
 
 
 def console(stderr: bool = False) -> Console:
@@ -34,12 +41,21 @@ def progress_bar(to: Console) -> Progress:
     )
 
 
+def markdown(table: Table) -> str:
+    """The table for a page, without its title."""
+    table.title = None
+    table.box = box.MARKDOWN
+    table.show_lines = False
+    for row in table.rows:
+        row.end_section = False
+    text = io.StringIO()
+    Console(file=text, width=1000, markup=False, highlight=False).print(table)
+    return text.getvalue().strip()
+
+
 def table_of(measured: Measured) -> Table:
     """Median, spread and ratios: a row for each figure of each candidate."""
-    table = Table(title=f"{measured.benchmark}: {measured.title}")
-    table.title_justify = "left"
-    table.add_column("figure")
-    table.add_column("candidate")
+    table = _table(f"{measured.benchmark}: {measured.title}")
     for heading in ("median", "least", "most"):
         table.add_column(heading, justify="right")
     for reference in measured.references:
@@ -48,15 +64,47 @@ def table_of(measured: Measured) -> Table:
         for candidate in measured.samples:
             values = measured.values(candidate, figure)
             numbers = (statistics.median(values), min(values), max(values))
-            ratios = (
-                measured.ratio(candidate, reference, figure)
-                for reference in measured.references
-            )
             table.add_row(
                 figure,
                 candidate,
                 *(f"{number:.4g}" for number in numbers),
-                *(f"{ratio:.3f}" for ratio in ratios),
+                *(
+                    _with_spread(measured.ratios(candidate, each, figure))
+                    for each in measured.references
+                ),
             )
         table.add_section()
     return table
+
+
+def targets_table(
+    measured: Sequence[Measured], machine: Mapping[str, str]
+) -> Table:
+    """What was to be reached, and what was."""
+    table = _table("")
+    table.columns[0].header = "to be reached"
+    table.add_column("found", justify="right")
+    table.add_column("")
+    for case in measured:
+        for target in targets_of(case, machine):
+            table.add_row(
+                str(target),
+                f"{target.candidate}; {case.title}",
+                f"{target.found(case):.4g}",
+                "met" if target.met(case) else "MISSED",
+            )
+    return table
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure")
+    table.add_column("candidate")
+    return table
+
+
+def _with_spread(ratios: Sequence[float]) -> str:
+    middle = f"{statistics.median(ratios):.3f}"
+    if len(ratios) == 1 or math.isnan(sum(ratios)):
+        return middle
+    return f"{middle} ({min(ratios):.3f}-{max(ratios):.3f})"

@@ -21,15 +21,19 @@ from .load import Load
 from .load import quantiles
 from .measure import Benchmark
 from .measure import Case
-from .measure import Figures
+from .measure import Turn
+from .servers import asyncpg_pool_of
 from .servers import Database
 from .servers import Opened
 from .servers import server
+from .waits import recorded
 
 #: seconds
 _THINK = 0.005
 #: load before that which is measured, seconds: all may open what they need
 _WARM_UP = 0.2
+#: of more workers than this most wait at any time
+_CROWD = 100
 _SMART = {"min_size": 5, "max_size": 15}
 
 
@@ -43,12 +47,19 @@ def _candidates(
     }
 
 
-def _figures(load: Load, opened: Opened) -> Figures:
-    return {
+def _brought(load: Load, opened: Opened) -> Turn:
+    found = quantiles(load.waits, 0.5, 0.99)
+    figures = {
         "requests/s": load.per_second,
         "connections opened": opened.number,
-        **quantiles(load.waits, 0.5, 0.99),
+        **found,
     }
+    if load.workers > _CROWD:
+        # who does not think waits for a connection: the rest of a round is
+        # small beside that
+        mean = 1e3 * (load.workers / load.per_second - _THINK / 2)
+        figures["p99 wait / mean wait"] = found["p99 wait, ms"] / mean
+    return Turn(figures, recorded(load.waits))
 
 
 def _threads(
@@ -57,7 +68,7 @@ def _threads(
     options: dict[str, Any],
     workers: int,
     seconds: float,
-) -> Figures:
+) -> Turn:
     engine = database.engine(kind, **options)
     opened = Opened(engine)
     _start(engine.pool)
@@ -65,7 +76,7 @@ def _threads(
     load = Load(workers, seconds, _THINK)
     load.by_threads(engine)
     engine.dispose()
-    return _figures(load, opened)
+    return _brought(load, opened)
 
 
 def _tasks(
@@ -74,8 +85,8 @@ def _tasks(
     options: dict[str, Any],
     workers: int,
     seconds: float,
-) -> Figures:
-    async def run() -> Figures:
+) -> Turn:
+    async def run() -> Turn:
         engine = database.async_engine(kind, **options)
         opened = Opened(engine.sync_engine)
         if isinstance(engine.pool, AsyncSmartPool):
@@ -84,7 +95,21 @@ def _tasks(
         load = Load(workers, seconds, _THINK)
         await load.by_tasks(engine)
         await engine.dispose()
-        return _figures(load, opened)
+        return _brought(load, opened)
+
+    return asyncio.run(run())
+
+
+def _asyncpg(started: Any, workers: int, seconds: float) -> Turn:
+    async def run() -> Turn:
+        opened = Opened()
+        sizes = {"min_size": 5, "max_size": 15}
+        pool = asyncpg_pool_of(started, init=opened.init, **sizes)
+        async with pool:
+            await Load(workers, _WARM_UP, _THINK).by_asyncpg(pool)
+            load = Load(workers, seconds, _THINK)
+            await load.by_asyncpg(pool)
+        return _brought(load, opened)
 
     return asyncio.run(run())
 
@@ -118,17 +143,20 @@ def cases(quick: bool) -> Iterator[Case]:
     with server("postgresql") as started:
         database = Database(started, "postgresql+asyncpg")
         for workers in (15, 200):
+            turns = {
+                each: partial(
+                    _tasks, database, kind, options, workers, seconds
+                )
+                for each, (kind, options) in _candidates(
+                    AsyncAdaptedQueuePool, AsyncSmartPool
+                ).items()
+            }
+            # without SQLAlchemy, which takes time of its own
+            turns["asyncpg.Pool(5..15)"] = partial(
+                _asyncpg, started, workers, seconds
+            )
             yield Case(
-                f"{workers} tasks, postgresql+asyncpg",
-                {
-                    each: partial(
-                        _tasks, database, kind, options, workers, seconds
-                    )
-                    for each, (kind, options) in _candidates(
-                        AsyncAdaptedQueuePool, AsyncSmartPool
-                    ).items()
-                },
-                references,
+                f"{workers} tasks, postgresql+asyncpg", turns, references
             )
 
 

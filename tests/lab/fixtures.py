@@ -43,7 +43,7 @@ def missing(reason: str) -> NoReturn:
     """
     if os.environ.get("CI"):
         pytest.fail(f"missing in CI: {reason}", pytrace=False)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)
 
 
 @pytest.fixture(scope="session")
