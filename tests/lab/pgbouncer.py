@@ -85,7 +85,9 @@ class PgBouncer:
     def url(self, drivername: str, tls: bool = False, **query: str) -> URL:
         """The way through it, without TLS."""
         assert not tls
-        return self._server.url(drivername, **query).set(port=self._port)
+        return self._server.url(drivername, False, **query).set(
+            port=self._port
+        )
 
     def _settings(self) -> str:
         server = self._server

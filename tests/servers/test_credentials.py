@@ -12,6 +12,7 @@ from typing import Iterator
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy import text
 
 from tests.lab.lanes import Lane
 from tests.lab.lanes import Lanes
@@ -27,13 +28,18 @@ CALLERS = 4
 
 
 class Vault:
-    """Knows the password of a user of the server's, and changes it."""
+    """Knows the password of a user of the server's, and changes it.
+
+    Not while somebody is logging in with the old one: the server knows one
+    at a time only.
+    """
 
     user = "rotating"
 
     def __init__(self, server: PostgreSQL) -> None:
         self._server = server
-        self._lock = threading.Lock()
+        self._changes = threading.Condition()
+        self._logging_in = 0
         #: all there were
         self.passwords: list[str] = []
         self.at = 0.0
@@ -41,12 +47,19 @@ class Vault:
         self.rotate()
 
     def token(self) -> str:
-        with self._lock:  # nobody is told what is just being replaced
+        with self._changes:
+            self._logging_in += 1
             return self.passwords[-1]
+
+    def logged_in(self, *of_the_event: Any) -> None:
+        with self._changes:
+            self._logging_in -= 1
+            self._changes.notify_all()
 
     def rotate(self) -> None:
         password = secrets.token_hex(16)
-        with self._lock:
+        with self._changes:
+            assert self._changes.wait_for(lambda: not self._logging_in, 30.0)
             self._server.execute(
                 f"ALTER ROLE {self.user} PASSWORD '{password}'"
             )
@@ -70,6 +83,7 @@ def body(vault: Vault, rotated: threading.Event, lane: Lane) -> None:
     engine = made(url, vault.token, MAX_LIFETIME)
     engine = engine.sync_engine if lane.asynchronous else engine
     pool: Any = engine.pool
+    event.listen(engine, "connect", vault.logged_in)
     given: list[str] = []
 
     @event.listens_for(engine, "do_connect")
@@ -109,3 +123,34 @@ def test_a_password_that_changes_costs_nobody_an_error_and_is_not_logged(
     assert "opened" in caplog.text
     for password in vault.passwords:
         assert password not in caplog.text
+
+
+@pytest.mark.parametrize("reconnect_timeout", [0, 30])
+def test_a_token_that_cannot_be_had_is_a_connect_that_failed(
+    postgresql: PostgreSQL, reconnect_timeout: float
+) -> None:
+    is_open = threading.Event()
+    refused: list[float] = []
+
+    def token() -> str:
+        if is_open.is_set():
+            return postgresql.password
+        refused.append(time.monotonic())
+        if reconnect_timeout and len(refused) >= 3:
+            is_open.set()
+        raise RuntimeError("sealed")
+
+    engine = PAGE.threads_engine(
+        postgresql.url("postgresql+psycopg").set(password=None),
+        token,
+        MAX_LIFETIME,
+        reconnect_timeout=reconnect_timeout,
+    )
+    if not reconnect_timeout:
+        with pytest.raises(RuntimeError, match="sealed"):
+            engine.connect()
+        is_open.set()
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+    assert engine.pool.stats().connections_errors == len(refused) > 0
+    engine.dispose()

@@ -28,25 +28,31 @@ def ask_at_each_connect(engine: Engine, token: Token) -> None:
         params["password"] = token()
 
 
-def threads_engine(url: URL, token: Token, max_lifetime: float) -> Engine:
+def threads_engine(
+    url: URL, token: Token, max_lifetime: float, **options: Any
+) -> Engine:
     engine = create_engine(
         url,  # without a password
         poolclass=SmartPool,
         min_size=2,
         max_size=10,
         max_lifetime=max_lifetime,
+        **options,
     )
     ask_at_each_connect(engine, token)
     return engine
 
 
-def loop_engine(url: URL, token: Token, max_lifetime: float) -> AsyncEngine:
+def loop_engine(
+    url: URL, token: Token, max_lifetime: float, **options: Any
+) -> AsyncEngine:
     engine = create_async_engine(
         url,
         poolclass=AsyncSmartPool,
         min_size=2,
         max_size=10,
         max_lifetime=max_lifetime,
+        **options,
     )
     ask_at_each_connect(engine.sync_engine, token)
     return engine
