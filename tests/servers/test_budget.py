@@ -85,8 +85,10 @@ def run(server: Any, max_size: int, enough: int) -> tuple[list[Any], int]:
         program.hear("all started")
         eventually(lambda: watch.look() >= enough, message="all they may open")
         program.tell("end")
-        while program.process.poll() is None:
-            watch.look()
+        eventually(
+            lambda: watch.look() and program.process.poll() is not None,
+            message="they end",
+        )
         ended = program.end()
     assert ended.status == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])

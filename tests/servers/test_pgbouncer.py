@@ -98,7 +98,8 @@ class Fault:
         for each in errors:
             # a statement in flight
             assert each.got is not None, each
-            assert each.got <= self.all_lost_at, each
+            # the clock is read a little after the checkout
+            assert each.got <= self.all_lost_at + 0.1, each
             assert each.ended >= self.at, each
 
 
