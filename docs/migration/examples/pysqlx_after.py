@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+import logging
 import os
 
 from pydantic import BaseModel
@@ -23,6 +24,25 @@ options = {
     "check_interval": 0.5,
     "monitor_batch_size": 10,
 }
+
+
+class Kept(logging.Handler):
+    """What is logged, as a list of lines."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.lines = []
+        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).addHandler(self)
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+    def count(self, words):
+        return sum(words in line for line in self.lines)
+
+
+log = Kept("sqlalchemy.engine")
 
 
 class Book(BaseModel):
@@ -55,7 +75,7 @@ def with_threads():
         books = [Book(**row) for row in rows]
         print("two:", [(book.number, book.title) for book in books])
         rows = connection.execute(sql, {"below": 1}).mappings()
-        print("as a dictionary:", dict(rows.one()))
+        print("as a dictionary:", sorted(rows.one().items()))
     with engine.connect() as connection:
         connection.execute(text("DELETE FROM book"))
         connection.rollback()
@@ -85,3 +105,4 @@ async def in_a_loop():
 
 with_threads()
 asyncio.run(in_a_loop())
+print("inserts in the log:", log.count("INSERT INTO book"))

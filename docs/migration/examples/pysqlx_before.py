@@ -2,9 +2,11 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+import logging
 import os
 
 from pysqlx_engine import BaseRow
+from pysqlx_engine import LOG_CONFIG
 from pysqlx_engine import PySQLXEnginePool
 from pysqlx_engine import PySQLXEnginePoolSync
 from pysqlx_engine.errors import QueryError
@@ -18,6 +20,26 @@ options = {
     "check_interval": 0.5,
     "monitor_batch_size": 10,
 }
+
+
+class Kept(logging.Handler):
+    """What is logged, as a list of lines."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.lines = []
+        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).addHandler(self)
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+    def count(self, words):
+        return sum(words in line for line in self.lines)
+
+
+log = Kept("pysqlx_engine")
+LOG_CONFIG.PYSQLX_SQL_LOG = True
 
 
 class Book(BaseRow):
@@ -45,7 +67,7 @@ def with_threads():
         books = connection.query(sql, {"below": 2}, model=Book)
         print("two:", [(book.number, book.title) for book in books])
         rows = connection.query_as_dict(sql, {"below": 1})
-        print("as a dictionary:", rows[0])
+        print("as a dictionary:", sorted(rows[0].items()))
     with pool.connection() as connection:
         connection.start_transaction()
         connection.execute("DELETE FROM book")
@@ -73,3 +95,4 @@ async def in_a_loop():
 
 with_threads()
 asyncio.run(in_a_loop())
+print("inserts in the log:", log.count("INSERT INTO book"))
