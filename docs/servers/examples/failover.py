@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
 
-#: what a PostgreSQL that takes no writes says "on" to; MySQL and MariaDB:
-#: SELECT @@innodb_read_only, or @@read_only, says 1
-IS_READ_ONLY = "SHOW transaction_read_only"
+#: what a server that takes no writes says "on" to, or 1
+POSTGRESQL = "SHOW transaction_read_only"
+MARIADB = "SELECT @@GLOBAL.read_only"
+AURORA_MYSQL = "SELECT @@innodb_read_only"
 
 FOLLOWING: dict[str, Any] = {
     "min_size": 2,
@@ -32,19 +33,19 @@ class ReadOnly(Exception):
     """This server takes no writes."""
 
 
-def refuse_readers(engine: Engine) -> None:
+def refuse_readers(engine: Engine, question: str = POSTGRESQL) -> None:
     """Have connections to a server that is read-only replaced."""
 
     @event.listens_for(engine, "health_check")
     def refuse(connection: Any, record: Any) -> None:
         cursor = connection.cursor()
         try:
-            cursor.execute(IS_READ_ONLY)
+            cursor.execute(question)
             (answer,) = cursor.fetchone()
         finally:
             cursor.close()
         if answer in ("on", 1):
-            raise ReadOnly
+            raise ReadOnly(question)
 
 
 def threads_engine(url: URL | str, **options: Any) -> Engine:
