@@ -17,7 +17,7 @@ from tests.lab import matrix
 from tests.lab.lanes import Lane
 from tests.lab.lanes import Lanes
 from tests.lab.matrix import Case
-from tests.servers.conftest import example
+from tests.lab.pages import program
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ DEMOTE: dict[str, dict[str, Any]] = {
     "mariadb": {"read_only": True},
 }
 #: the program of docs/servers/failover.rst
-PAGE = example("failover")
+PAGE = program("servers/examples/failover.py")
 IS_READ_ONLY = {"postgresql": PAGE.POSTGRESQL, "mariadb": PAGE.MARIADB}
 PORT = {
     "postgresql": text("SELECT current_setting('port')::int"),

@@ -9,13 +9,13 @@ from typing import Iterator
 import pytest
 
 from tests.lab.fixtures import missing
+from tests.lab.pages import DOCS
 from tests.lab.scripts import Program
-from tests.lab.scripts import ROOT
 from tests.lab.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = ROOT / "docs" / "migration" / "examples"
+EXAMPLES = DOCS / "migration" / "examples"
 #: by the name of a pair of programs: what the old one imports
 OLD = {
     "asyncpg": "asyncpg",

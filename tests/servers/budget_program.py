@@ -14,14 +14,14 @@ from typing import Any
 
 from sqlalchemy import text
 
-from tests.servers.conftest import example
+from tests.lab.pages import program
 
 PROCESSES = 8
 CALLERS = 5
 #: requests of each caller after everybody has been told to end
 AFTERWARDS = 3
 STATEMENT = text("SELECT pg_sleep(0.05)")
-BUDGET = example("budget")
+BUDGET = program("servers/examples/budget.py")
 fork = multiprocessing.get_context("fork")
 
 

@@ -13,15 +13,15 @@ from sqlalchemy import text
 from sqlalchemy.pool import NullPool
 
 from tests.lab.fixtures import missing
+from tests.lab.pages import program
 from tests.lab.scripts import Program
 from tests.lab.waiting import eventually
 from tests.servers import budget_program
 from tests.servers.budget_program import PROCESSES
-from tests.servers.conftest import example
 
 pytestmark = pytest.mark.slow
 
-PAGE = example("budget")
+PAGE = program("servers/examples/budget.py")
 LIMIT = 20
 ENOUGH = budget_program.CALLERS * budget_program.AFTERWARDS
 OTHERS = text(
@@ -80,16 +80,16 @@ def run(server: Any, max_size: int, enough: int) -> tuple[list[Any], int]:
         Program(
             ["-m", budget_program.__name__, str(max_size)],
             URL=url.render_as_string(hide_password=False),
-        ) as program,
+        ) as running,
     ):
-        program.hear("all started")
+        running.hear("all started")
         eventually(lambda: watch.look() >= enough, message="all they may open")
-        program.tell("end")
+        running.tell("end")
         eventually(
-            lambda: watch.look() and program.process.poll() is not None,
+            lambda: watch.look() and running.process.poll() is not None,
             message="they end",
         )
-        ended = program.end()
+        ended = running.end()
     assert ended.status == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert len(told) == PROCESSES

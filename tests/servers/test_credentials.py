@@ -17,12 +17,12 @@ from sqlalchemy import text
 from tests.lab.lanes import Lane
 from tests.lab.lanes import Lanes
 from tests.lab.matrix import BOTH
+from tests.lab.pages import program
 from tests.lab.postgresql import PostgreSQL
-from tests.servers.conftest import example
 
 pytestmark = pytest.mark.slow
 
-PAGE = example("credentials")
+PAGE = program("servers/examples/credentials.py")
 MAX_LIFETIME = 1.0
 CALLERS = 4
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from tests.lab import matrix
 from tests.lab.matrix import Client
-from tests.servers.conftest import example
+from tests.lab.pages import program
 
 side = matrix.side
 
-PAGE = example("failover")
+PAGE = program("servers/examples/failover.py")
 
 
 @matrix.on(matrix.BOTH)

@@ -14,12 +14,12 @@ from tests.lab.lanes import Lane
 from tests.lab.lanes import Lanes
 from tests.lab.lanes import Request
 from tests.lab.matrix import BOTH
+from tests.lab.pages import program
 from tests.lab.pgbouncer import PgBouncer
-from tests.servers.conftest import example
 
 pytestmark = pytest.mark.slow
 
-PAGE = example("pgbouncer_engines")
+PAGE = program("servers/examples/pgbouncer_engines.py")
 CALLERS = 4
 #: so short that the pause and the restart outlast it
 PING_TIMEOUT = 0.5

@@ -13,13 +13,13 @@ import pytest
 from tests.lab.lanes import Lane
 from tests.lab.lanes import Lanes
 from tests.lab.matrix import BOTH
+from tests.lab.pages import program
 from tests.lab.proxy import Proxy
 from tests.lab.waiting import eventually
-from tests.servers.conftest import example
 
 pytestmark = pytest.mark.slow
 
-PAGE = example("sleeping")
+PAGE = program("servers/examples/sleeping.py")
 #: a bound may be missed by this factor on a slow machine
 MARGIN = 5.0
 WAKING_TAKES = 5.0
