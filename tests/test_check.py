@@ -7,7 +7,6 @@ import json
 import random
 from typing import Any
 from typing import Callable
-from typing import Iterator
 
 import pytest
 from sqlalchemy import create_engine
@@ -22,7 +21,6 @@ from sqla_smartpool._sqlalchemy import greenlet_spawn
 from sqla_smartpool.cli.doctor import tls
 from sqla_smartpool.cli.main import main
 from tests.conftest import Database
-from tests.lab.fixtures import missing
 from tests.lab.pgbouncer import PgBouncer
 from tests.lab.servers import MariaDB
 from tests.lab.servers import PostgreSQL
@@ -56,19 +54,6 @@ def check(capsys: pytest.CaptureFixture[str]) -> Check:
         return document
 
     return check
-
-
-@pytest.fixture(params=["session", "transaction"])
-def pooler(
-    request: pytest.FixtureRequest, postgresql: PostgreSQL
-) -> Iterator[PgBouncer]:
-    try:
-        pooler = PgBouncer(postgresql, request.param)
-    except FileNotFoundError as error:
-        missing(str(error))
-    with pooler:
-        yield pooler
-    postgresql.terminate()
 
 
 def subjects(document: Any) -> list[str]:

@@ -17,6 +17,7 @@ from tests.lab import matrix
 from tests.lab.lanes import Lane
 from tests.lab.lanes import Lanes
 from tests.lab.matrix import Case
+from tests.lab.programs import program
 
 pytestmark = pytest.mark.slow
 
@@ -35,10 +36,9 @@ DEMOTE: dict[str, dict[str, Any]] = {
     "postgresql": {"default_transaction_read_only": True},
     "mariadb": {"read_only": True},
 }
-IS_READ_ONLY = {
-    "postgresql": "SHOW transaction_read_only",
-    "mariadb": "SELECT @@GLOBAL.read_only",
-}
+#: the program of docs/servers/failover.rst
+PAGE = program("servers/examples/failover.py")
+IS_READ_ONLY = {"postgresql": PAGE.POSTGRESQL, "mariadb": PAGE.MARIADB}
 PORT = {
     "postgresql": text("SELECT current_setting('port')::int"),
     "mariadb": text("SELECT @@port"),
@@ -90,10 +90,6 @@ def failovers(lanes: Lanes, successors: dict[str, Any]) -> dict[str, Failover]:
     return failovers
 
 
-class Refused(Exception):
-    """What the listener raises for a server that does not take writes."""
-
-
 def engine_that_follows(lane: Lane, failover: Failover) -> Engine:
     """An engine that connects to the writer, and refuses what is none."""
     engine = lane.smart(**OPTIONS)
@@ -107,15 +103,7 @@ def engine_that_follows(lane: Lane, failover: Failover) -> Engine:
         _, there = dialect.create_connect_args(writer.url(driver, tls))
         params.update(there, **writer.connect_args(driver, tls))
 
-    @event.listens_for(engine, "health_check")
-    def refuse_read_only(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(IS_READ_ONLY[str(lane.case.server)])
-        answer = cursor.fetchone()[0]
-        cursor.close()
-        if answer in ("on", 1):
-            raise Refused(f"read only: {answer}")
-
+    PAGE.refuse_readers(engine, IS_READ_ONLY[str(lane.case.server)])
     lane.wait(engine.pool.start())  # type: ignore[attr-defined]
     return engine
 

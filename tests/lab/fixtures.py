@@ -1,7 +1,7 @@
 """The laboratory as pytest fixtures.
 
-The servers are ``postgresql`` and ``mariadb``; ``proxies`` makes ways to them
-that fail, and ``network`` loses packets.
+The servers are ``postgresql`` and ``mariadb``; ``pooler`` shares the former,
+``proxies`` makes ways to them that fail, and ``network`` loses packets.
 
 Load it in the uppermost ``conftest.py``::
 
@@ -24,6 +24,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.lab.network import Network
+    from tests.lab.pgbouncer import PgBouncer
     from tests.lab.proxy import Proxy
     from tests.lab.servers import MariaDB
     from tests.lab.servers import PostgreSQL
@@ -95,6 +96,22 @@ def proxies() -> Iterator[Callable[..., Proxy]]:
             return proxy
 
         yield make
+
+
+@pytest.fixture(params=["session", "transaction"])
+def pooler(
+    request: pytest.FixtureRequest, postgresql: PostgreSQL
+) -> Iterator[PgBouncer]:
+    """A PgBouncer in front of ``postgresql``, in either mode."""
+    from tests.lab.pgbouncer import PgBouncer
+
+    try:
+        pooler = PgBouncer(postgresql, request.param)
+    except FileNotFoundError as error:
+        missing(str(error))
+    with pooler:
+        yield pooler
+    postgresql.terminate()
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ from pathlib import Path
 import shutil
 import signal
 import socket
+from typing import Any
 
+import pg8000.native  # type: ignore[import-untyped]
 from sqlalchemy import URL
 
 from tests.lab import processes
@@ -39,22 +41,54 @@ class PgBouncer:
     def __enter__(self) -> PgBouncer:
         self._folder = processes.new_folder()
         self._port = free_port()
-        settings = self._write("pgbouncer.ini", self._settings())
-        log = self._folder / "pgbouncer.log"
-        self._process = processes.ServerProcess(
-            [self._program, settings], self._folder, log, signal.SIGTERM
-        )
-        eventually(self._listens, message="pgbouncer listens")
+        self._file = self._write("pgbouncer.ini", self._settings())
+        self.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if not self._process.stop(signal.SIGINT, 10.0):
-            self._process.kill()
+        self.stop()
         shutil.rmtree(self._folder)
 
-    def url(self, drivername: str) -> URL:
+    def start(self) -> None:
+        """Start it, on the same port as ever; returns when it listens."""
+        self._process = processes.ServerProcess(
+            [self._program, self._file],
+            self._folder,
+            self._folder / "pgbouncer.log",
+            signal.SIGQUIT,
+        )
+        eventually(self._listens, message="pgbouncer listens")
+
+    def stop(self) -> None:
+        """End it at once, with whatever is going on."""
+        # SIGTERM waits for the clients, from 1.23 on
+        if not self._process.stop(signal.SIGQUIT, 10.0):
+            self._process.kill()
+
+    def command(self, sql: str) -> list[list[Any]]:
+        """Say something to its console, such as ``PAUSE``.
+
+        :return: rows, where it answers with some.
+        """
+        console = pg8000.native.Connection(
+            "smart",
+            password=self._server.password,
+            database="pgbouncer",
+            host="127.0.0.1",
+            port=self._port,
+            ssl_context=False,
+        )
+        try:
+            return console.run(sql) or []
+        finally:
+            console.close()
+
+    def url(self, drivername: str, tls: bool = False, **query: str) -> URL:
         """The way through it, without TLS."""
-        return self._server.url(drivername).set(port=self._port)
+        assert not tls
+        return self._server.url(drivername, False, **query).set(
+            port=self._port
+        )
 
     def _settings(self) -> str:
         server = self._server
@@ -67,6 +101,7 @@ class PgBouncer:
             "listen_addr = 127.0.0.1\n"
             f"listen_port = {self._port}\n"
             "unix_socket_dir =\n"
+            "admin_users = smart\n"
             "auth_type = scram-sha-256\n"
             f"auth_file = {users}\n"
             f"pool_mode = {self._mode}\n"
