@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import json
 import os
 from pathlib import Path
-import re
 import signal
 from typing import Any
 from urllib.request import urlopen
@@ -19,6 +18,7 @@ from sqlalchemy import NullPool
 from sqlalchemy import text
 
 from tests.lab.scripts import Ended
+from tests.lab.scripts import listening_at
 from tests.lab.scripts import Program
 from tests.lab.scripts import way_to
 from tests.lab.waiting import eventually
@@ -152,15 +152,6 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(shop.work()).encode()]
 """
-
-
-def listening_at(program: Program) -> str:
-    found = eventually(
-        lambda: re.search(r"Listening at: (http://\S+)", program.stderr),
-        timeout=30,
-        message="gunicorn listens",
-    )
-    return found[1]
 
 
 def test_two_preloaded_workers_of_gunicorn_have_pools_of_their_own(

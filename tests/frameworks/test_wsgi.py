@@ -1,0 +1,52 @@
+"""Applications in threads and greenlets, served by gunicorn."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from tests.frameworks.serving import EXAMPLES
+from tests.frameworks.serving import serving
+from tests.lab.waiting import eventually
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="gunicorn forks"),
+]
+
+GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:0"]
+#: of all examples
+MIN_SIZE, MAX_SIZE = 2, 5
+
+
+@pytest.mark.parametrize("name", ["flask_app", "flask_sqlalchemy_app"])
+def test_threads_share_the_pool(name: str, postgresql: Any) -> None:
+    command = [*GUNICORN, "--threads=20", f"{name}:app"]
+    with serving(command, postgresql, "postgresql+psycopg") as site:
+        assert site.doubles() <= MAX_SIZE
+        stats = site.pool()
+        # none was replaced meanwhile, so there were never more
+        assert MIN_SIZE <= stats["connections_num"] <= MAX_SIZE
+        assert stats["pool_in_use"] == stats["requests_errors"] == 0
+        site.stop()
+
+
+@pytest.mark.parametrize("config", ["gunicorn", "gunicorn_gevent"])
+def test_each_preloaded_worker_has_a_pool_of_its_own(
+    config: str, postgresql: Any
+) -> None:
+    if "gevent" in config:
+        pytest.importorskip("gevent", reason="gevent is not installed")
+    config = f"--config={EXAMPLES / config}_conf.py"
+    command = [*GUNICORN, config, "wsgi_app:app"]
+    with serving(command, postgresql, "postgresql+psycopg") as site:
+        eventually(lambda: len(postgresql.sessions()) == 2 * MIN_SIZE)
+        assert site.doubles(300) <= 2 * MAX_SIZE
+        pools = {pool["process"]: pool for pool in site.get(["/pool"] * 40)}
+        for stats in pools.values():
+            # used side by side, by greenlets too
+            assert MIN_SIZE < stats["connections_num"] <= MAX_SIZE
+            assert stats["pool_in_use"] == stats["requests_errors"] == 0
+        site.stop()
