@@ -42,7 +42,7 @@ class Census(threading.Thread):
         self.most = 0
 
     def run(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.05):
             self.most = max(self.most, len(self._server.sessions()))
 
     def __enter__(self) -> Census:
@@ -96,7 +96,7 @@ class Site:
         (stats,) = self.get(["/pool"])
         return dict(stats)
 
-    def doubles(self, requests: int = 200) -> int:
+    def doubles(self, requests: int = 120) -> int:
         """Load: all is answered.
 
         :return: the most sessions that the server had at a time.

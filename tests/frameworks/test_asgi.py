@@ -38,3 +38,12 @@ def test_requests_share_the_pool_and_who_leaves_takes_nothing_along(
         stats = site.pool()
         assert stats["requests_errors"] == stats["reclaimed"] == 0
         site.stop()
+
+
+def test_each_worker_of_uvicorn_has_a_pool_of_its_own(postgresql: Any) -> None:
+    command = [*UVICORN, "--workers=2", "fastapi_app:app"]
+    with serving(command, postgresql, "postgresql+asyncpg") as site:
+        eventually(lambda: len(postgresql.sessions()) == 2 * MIN_SIZE)
+        assert site.doubles() <= 2 * MAX_SIZE
+        assert MIN_SIZE <= site.pool()["connections_num"] <= MAX_SIZE
+        site.stop()

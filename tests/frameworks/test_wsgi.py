@@ -43,7 +43,7 @@ def test_each_preloaded_worker_has_a_pool_of_its_own(
     command = [*GUNICORN, config, "wsgi_app:app"]
     with serving(command, postgresql, "postgresql+psycopg") as site:
         eventually(lambda: len(postgresql.sessions()) == 2 * MIN_SIZE)
-        assert site.doubles(300) <= 2 * MAX_SIZE
+        assert site.doubles() <= 2 * MAX_SIZE
         pools = {pool["process"]: pool for pool in site.get(["/pool"] * 40)}
         for stats in pools.values():
             # used side by side, by greenlets too

@@ -23,6 +23,9 @@ engine = create_async_engine(
 )
 new_session = async_sessionmaker(engine)
 
+DOUBLE = text("SELECT 2 * :n FROM pg_sleep(0.01)")  # takes its time
+EXPORT = text("SELECT n, pg_sleep(0.001) FROM generate_series(1, 500) n")
+
 
 @asynccontextmanager
 async def lifespan(app):
@@ -42,15 +45,14 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/double/{number}")
 async def double(number: int, session: Session) -> int:
-    return await session.scalar(text("SELECT 2 * :n"), {"n": number})
+    return await session.scalar(DOUBLE, {"n": number})
 
 
 @app.get("/export")
 async def export():
     async def lines():
-        slow = text("SELECT n, pg_sleep(0.001) FROM generate_series(1, 500) n")
         async with new_session() as session:
-            async for row in await session.stream(slow):
+            async for row in await session.stream(EXPORT):
                 yield f"{row.n}\n"
 
     return StreamingResponse(lines())

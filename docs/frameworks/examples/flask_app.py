@@ -13,13 +13,14 @@ engine = create_engine(
     min_size=2,
     max_size=5,
 )
+DOUBLE = text("SELECT 2 * :n FROM pg_sleep(0.01)")  # takes its time
 app = Flask(__name__)
 
 
 @app.get("/double/<int:number>")
 def double(number):
     with engine.connect() as connection:
-        answer = connection.scalar(text("SELECT 2 * :n"), {"n": number})
+        answer = connection.scalar(DOUBLE, {"n": number})
     return jsonify(answer)  # sent without a connection
 
 

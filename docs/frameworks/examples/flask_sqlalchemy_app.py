@@ -17,10 +17,12 @@ app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
 }
 db = SQLAlchemy(app)
 
+DOUBLE = db.text("SELECT 2 * :n FROM pg_sleep(0.01)")  # takes its time
+
 
 @app.get("/double/<int:number>")
 def double(number):
-    return jsonify(db.session.scalar(db.select(db.literal(number) * 2)))
+    return jsonify(db.session.scalar(DOUBLE, {"n": number}))
 
 
 @app.get("/pool")

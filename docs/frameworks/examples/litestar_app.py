@@ -24,6 +24,9 @@ engine = create_async_engine(
 )
 new_session = async_sessionmaker(engine)
 
+DOUBLE = text("SELECT 2 * :n FROM pg_sleep(0.01)")  # takes its time
+EXPORT = text("SELECT n, pg_sleep(0.001) FROM generate_series(1, 500) n")
+
 
 @asynccontextmanager
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -38,15 +41,14 @@ async def get_session() -> AsyncIterator[AsyncSession]:
 
 @get("/double/{number:int}")
 async def double(number: int, session: AsyncSession) -> int:
-    return await session.scalar(text("SELECT 2 * :n"), {"n": number})
+    return await session.scalar(DOUBLE, {"n": number})
 
 
 @get("/export")
 async def export() -> Stream:
     async def lines() -> AsyncIterator[str]:
-        slow = text("SELECT n, pg_sleep(0.001) FROM generate_series(1, 500) n")
         async with new_session() as session:
-            async for row in await session.stream(slow):
+            async for row in await session.stream(EXPORT):
                 yield f"{row.n}\n"
 
     return Stream(lines())

@@ -17,6 +17,8 @@ engine = create_async_engine(
     min_size=2,
     max_size=5,
 )
+DOUBLE = text("SELECT 2 * :n FROM pg_sleep(0.01)")  # takes its time
+EXPORT = text("SELECT n, pg_sleep(0.001) FROM generate_series(1, 500) n")
 
 
 @asynccontextmanager
@@ -28,15 +30,14 @@ async def lifespan(app):
 async def double(request):
     number = request.path_params["number"]
     async with engine.connect() as connection:
-        answer = await connection.scalar(text("SELECT 2 * :n"), {"n": number})
+        answer = await connection.scalar(DOUBLE, {"n": number})
     return JSONResponse(answer)  # sent without a connection
 
 
 async def export(request):
     async def lines():
-        slow = text("SELECT n, pg_sleep(0.001) FROM generate_series(1, 500) n")
         async with engine.connect() as connection:
-            async with connection.stream(slow) as rows:
+            async with connection.stream(EXPORT) as rows:
                 async for row in rows:
                     yield f"{row.n}\n"
 

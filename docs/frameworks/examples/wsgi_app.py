@@ -14,11 +14,12 @@ engine = create_engine(
     min_size=2,
     max_size=5,
 )
+DOUBLE = text("SELECT 2 * :n FROM pg_sleep(0.01)")  # takes its time
 
 
 def double(number):
     with engine.connect() as connection:
-        return connection.scalar(text("SELECT 2 * :n"), {"n": number})
+        return connection.scalar(DOUBLE, {"n": number})
 
 
 def app(environ, start_response):
