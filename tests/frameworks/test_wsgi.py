@@ -21,10 +21,26 @@ GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:0"]
 MIN_SIZE, MAX_SIZE = 2, 5
 
 
-@pytest.mark.parametrize("name", ["flask_app", "flask_sqlalchemy_app"])
-def test_threads_share_the_pool(name: str, postgresql: Any) -> None:
-    command = [*GUNICORN, "--threads=20", f"{name}:app"]
+@pytest.mark.parametrize(
+    "options, opened",
+    [
+        (["--threads=20", "flask_app:app"], 0),
+        (
+            [
+                f"--config={EXAMPLES / 'gunicorn_flask_conf.py'}",
+                "flask_sqlalchemy_app:app",
+            ],
+            MIN_SIZE,
+        ),
+    ],
+    ids=["flask", "flask_sqlalchemy"],
+)
+def test_threads_share_the_pool(
+    options: list[str], opened: int, postgresql: Any
+) -> None:
+    command = [*GUNICORN, *options]
     with serving(command, postgresql, "postgresql+psycopg") as site:
+        eventually(lambda: len(postgresql.sessions()) == opened)
         assert site.doubles() <= MAX_SIZE
         stats = site.pool()
         # none was replaced meanwhile, so there were never more
