@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -11,7 +12,6 @@ from tests.lab.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-UVICORN = ["-m", "uvicorn", "--port=0", "--log-level=info"]
 #: of all examples
 MIN_SIZE, MAX_SIZE = 2, 5
 
@@ -20,7 +20,7 @@ MIN_SIZE, MAX_SIZE = 2, 5
 def test_requests_share_the_pool_and_who_leaves_takes_nothing_along(
     name: str, postgresql: Any
 ) -> None:
-    command = [*UVICORN, f"{name}_app:app"]
+    command = ["-m", "uvicorn", "--port=0", f"{name}_app:app"]
     with serving(command, postgresql, "postgresql+asyncpg") as site:
         assert len(postgresql.sessions()) == MIN_SIZE
         assert site.doubles() <= MAX_SIZE
@@ -40,8 +40,21 @@ def test_requests_share_the_pool_and_who_leaves_takes_nothing_along(
         site.stop()
 
 
-def test_each_worker_of_uvicorn_has_a_pool_of_its_own(postgresql: Any) -> None:
-    command = [*UVICORN, "--workers=2", "fastapi_app:app"]
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["uvicorn", "--port=0", "--workers=2"],
+        ["gunicorn", "--bind=127.0.0.1:0", "--workers=2", "--preload"]
+        + ["--worker-class=uvicorn_worker.UvicornWorker"],
+    ],
+    ids=["uvicorn", "gunicorn"],
+)
+def test_each_worker_has_a_pool_of_its_own(
+    options: list[str], postgresql: Any
+) -> None:
+    if options[0] == "gunicorn" and not hasattr(os, "fork"):
+        pytest.skip("gunicorn forks")
+    command = ["-m", *options, "starlette_app:app"]
     with serving(command, postgresql, "postgresql+asyncpg") as site:
         eventually(lambda: len(postgresql.sessions()) == 2 * MIN_SIZE)
         assert site.doubles() <= 2 * MAX_SIZE
