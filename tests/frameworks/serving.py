@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 import signal
+import tempfile
 import threading
 from typing import Any
 from typing import Awaitable
@@ -145,5 +146,8 @@ def serving(
     :param command: of Python, such as ``["-m", "uvicorn", "app:app"]``.
     """
     server.terminate()
-    with Program(command, **environment(server, drivername)) as program:
-        yield Site(program, server)
+    env = environment(server, drivername)
+    with tempfile.TemporaryDirectory() as folder:
+        # where gunicorn has a socket, which other tests do not touch
+        with Program(command, **env, XDG_RUNTIME_DIR=folder) as program:
+            yield Site(program, server)
