@@ -23,11 +23,14 @@ from tests.lab.waiting import eventually
 EXAMPLES = written.TESTS.parent / "docs" / "frameworks" / "examples"
 
 
-def environment(server: Any, drivername: str) -> dict[str, str]:
-    """What an example is told by its environment."""
-    url = server.url(drivername).render_as_string(hide_password=False)
+def environment(server: Any, drivername: str, **query: str) -> dict[str, str]:
+    """What an example is told by its environment.
+
+    :param query: more of the URL's query.
+    """
+    url = server.url(drivername, **query)
     return {
-        "DATABASE_URL": url,
+        "DATABASE_URL": url.render_as_string(hide_password=False),
         "PYTHONPATH": f"{EXAMPLES}:{scripts.ROOT}",
         "PYTHONDONTWRITEBYTECODE": "1",
     }

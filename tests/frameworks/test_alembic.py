@@ -24,8 +24,9 @@ READ = text("SELECT * FROM orders")
 def migrate(server: Any) -> None:
     config = EXAMPLES / "migrations" / "alembic.ini"
     command = ["-m", "alembic", "-c", str(config), "upgrade", "head"]
-    env = environment(server, "postgresql+psycopg")
-    env["DATABASE_URL"] += "&plugin=smartpool&min_size=2&max_size=5"
+    # the application's URL, which changes nothing here
+    query = {"plugin": "smartpool", "min_size": "2", "max_size": "5"}
+    env = environment(server, "postgresql+psycopg", **query)
     ended = Program(command, **env).end()
     assert ended.status == 0, ended.stderr
 

@@ -20,7 +20,12 @@ def test_tests_share_engines_and_leave_nothing(postgresql: Any) -> None:
     postgresql.terminate()
     folder = EXAMPLES / "fixtures"
     command = ["-m", "pytest", f"--config-file={folder / 'pytest.ini'}"]
-    command += ["-p", "no:cacheprovider", "-W", "error", str(folder)]
+    command += ["-p", "no:cacheprovider", str(folder)]
+    for warning in (
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+    ):
+        command += ["-W", f"error::{warning}"]
     env = environment(postgresql, "postgresql+psycopg")
     other = environment(postgresql, "postgresql+asyncpg")
     env["ASYNC_DATABASE_URL"] = other["DATABASE_URL"]
