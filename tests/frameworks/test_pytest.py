@@ -20,7 +20,7 @@ def test_tests_share_engines_and_leave_nothing(postgresql: Any) -> None:
     postgresql.terminate()
     folder = EXAMPLES / "fixtures"
     command = ["-m", "pytest", f"--config-file={folder / 'pytest.ini'}"]
-    command += ["-p", "no:cacheprovider", str(folder)]
+    command += ["-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider"]
     for warning in (
         "ResourceWarning",
         "pytest.PytestUnraisableExceptionWarning",
@@ -28,8 +28,9 @@ def test_tests_share_engines_and_leave_nothing(postgresql: Any) -> None:
         command += ["-W", f"error::{warning}"]
     env = environment(postgresql, "postgresql+psycopg")
     other = environment(postgresql, "postgresql+asyncpg")
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     env["ASYNC_DATABASE_URL"] = other["DATABASE_URL"]
-    ended = Program(command, **env).end()
+    ended = Program([*command, str(folder)], **env).end()
     assert ended.status == 0, ended.stdout + ended.stderr
     assert "24 passed" in ended.stdout
     eventually(lambda: not postgresql.sessions(), message="none is left")
