@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import json
 import os
 from pathlib import Path
-import re
 import signal
 from typing import Any
 from urllib.request import urlopen
@@ -18,7 +17,9 @@ from sqlalchemy import create_engine
 from sqlalchemy import NullPool
 from sqlalchemy import text
 
+from tests.lab import broker
 from tests.lab.scripts import Ended
+from tests.lab.scripts import listening_at
 from tests.lab.scripts import Program
 from tests.lab.scripts import way_to
 from tests.lab.waiting import eventually
@@ -154,15 +155,6 @@ def app(environ, start_response):
 """
 
 
-def listening_at(program: Program) -> str:
-    found = eventually(
-        lambda: re.search(r"Listening at: (http://\S+)", program.stderr),
-        timeout=30,
-        message="gunicorn listens",
-    )
-    return found[1]
-
-
 def test_two_preloaded_workers_of_gunicorn_have_pools_of_their_own(
     server_and_way: Any, tmp_path: Path
 ) -> None:
@@ -207,36 +199,18 @@ def work():
 """
 
 
-def celery_settings(folder: Path) -> dict[str, Any]:
-    """A broker and results of files, in a new folder."""
-    for name in ("messages", "processed", "results"):
-        (folder / name).mkdir(parents=True)
-    return {
-        "broker_url": "filesystem://",
-        "broker_transport_options": {
-            "data_folder_in": f"{folder}/messages",
-            "data_folder_out": f"{folder}/messages",
-            "processed_folder": f"{folder}/processed",
-            "store_processed": True,
-            "control_folder": f"{folder}/control",
-            "polling_interval": 0.05,
-        },
-        "result_backend": f"file://{folder}/results",
-        "worker_concurrency": 2,
-        # each process is replaced by a new fork several times
-        "worker_max_tasks_per_child": 5,
-    }
-
-
 def test_prefork_processes_of_celery_have_pools_of_their_own(
     server_and_way: Any, tmp_path: Path
 ) -> None:
     server, way = server_and_way
-    settings = celery_settings(tmp_path / "celery")
+    settings = {
+        **broker.settings(tmp_path / "celery"),
+        "worker_concurrency": 2,
+        # each process is replaced by a new fork several times
+        "worker_max_tasks_per_child": 5,
+    }
     (tmp_path / "tasks.py").write_text(TASKS)
-    (tmp_path / "celery_settings.py").write_text(
-        "".join(f"{name} = {value!r}\n" for name, value in settings.items())
-    )
+    broker.write(settings, tmp_path / "celery_settings.py")
     client = Celery("client")
     client.config_from_object(settings)
     results = [client.send_task("work") for _ in range(30)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from typing import Sequence
 
 from tests.lab import drivers
+from tests.lab.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,6 +129,17 @@ class Program:
                 self.stderr,
                 0.0 if left_at is None else ended_at - left_at,
             )
+
+
+def listening_at(program: Program) -> str:
+    """The address of a web server, once it has told it."""
+
+    def told_address() -> Any:
+        said = program.stderr
+        assert program.process.poll() is None, said
+        return re.search(r"(?:Listening at:|running on) (http://\S+)", said)
+
+    return str(eventually(told_address, message="it listens")[1])
 
 
 def start_script(script: str, *options: str, **env: str) -> Program:

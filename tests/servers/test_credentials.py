@@ -17,8 +17,8 @@ from sqlalchemy import text
 from tests.lab.lanes import Lane
 from tests.lab.lanes import Lanes
 from tests.lab.matrix import BOTH
-from tests.lab.programs import program
 from tests.lab.postgresql import PostgreSQL
+from tests.lab.programs import program
 
 pytestmark = pytest.mark.slow
 

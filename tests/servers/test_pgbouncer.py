@@ -14,8 +14,8 @@ from tests.lab.lanes import Lane
 from tests.lab.lanes import Lanes
 from tests.lab.lanes import Request
 from tests.lab.matrix import BOTH
-from tests.lab.programs import program
 from tests.lab.pgbouncer import PgBouncer
+from tests.lab.programs import program
 
 pytestmark = pytest.mark.slow
 
