@@ -6,6 +6,7 @@ fails when one of them changes.  Beside what is imported here:
 * ``Pool._do_get``, ``_do_return_conn``, ``_create_connection``,
   ``_invalidate`` and ``_close_connection`` are overridden;
 * ``Pool._creator``, ``_dialect`` and ``_reset_on_return`` are read;
+* ``Pool._creator`` is set, and ``_invoke_creator`` called, by :mod:`.testing`;
 * ``_ConnectionRecord.get_connection``, ``fairy_ref`` and ``fresh``, and
   ``_ConnectionFairy.dbapi_connection`` and ``_connection_record`` are used by
   :mod:`.record`;
