@@ -212,9 +212,7 @@ def test_a_creator_of_the_programs_own_is_not_asked_in_an_outage(
         return connect(url)
 
     side = Side(asynchronous=False)
-    engine = side.engine(
-        postgresql_database, creator=creator, connect_args={}
-    )
+    engine = side.engine(postgresql_database, creator=creator, connect_args={})
     with simulate_outage(engine):
         error = fails_to_connect(engine)
     assert "refused" in str(error) and not asked

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 from contextlib import contextmanager
 from contextvars import Context
 from contextvars import ContextVar
+import math
 import threading
 import time
 from typing import Any
@@ -33,6 +35,8 @@ from ..runtime import Signal
 _PATIENCE = 5.0
 #: how often a loop is asked whether its tasks are done, seconds
 _PAUSE = 0.001
+#: the kernel counts in ticks of so many seconds at most
+_TICK = 0.01
 
 
 @overload
@@ -134,8 +138,11 @@ class _Hand:
     def __init__(self, pool: SmartPool) -> None:
         runtime: Any = pool.runtime
         self._ahead = 0.0
+        #: since when it was how far ahead
+        self._aheads = [(-math.inf, 0.0)]
         self._alarms = Alarms()
-        self._real_clock, self._real_later = runtime.clock, runtime.call_later
+        self._real_clock: Callable[[], float] = runtime.clock
+        self._real_later: Callable[..., Alarm] = runtime.call_later
         self._real_signal, self._real_spawn = runtime.signal, runtime.spawn
         # re-entrant: a garbage collection in here may return a connection
         self._changed = threading.Condition(threading.RLock())
@@ -143,6 +150,7 @@ class _Hand:
         self._at_work: weakref.WeakSet[_Job] = weakref.WeakSet()
         vars(runtime).update(
             clock=self.now,
+            ago=self._ago,
             call_later=self.call_later,
             signal=lambda: _Signal(self, self._real_signal()),
             spawn=self._spawn,
@@ -155,10 +163,16 @@ class _Hand:
 
     def now(self) -> float:
         """The time of the pool, in seconds."""
-        real: float = self._real_clock()
-        return real + self._ahead
+        return self._real_clock() + self._ahead
 
     # -- what the pool uses ------------------------------------------------
+
+    def _ago(self, seconds: float) -> float:
+        # rather too long ago: else what came before the clock was put forward
+        # could pass for news
+        moment = self._real_clock() - seconds - _TICK
+        then = bisect.bisect_right(self._aheads, (moment, math.inf)) - 1
+        return moment + self._aheads[then][1]
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
         alarm = _Alarm(call)
@@ -215,7 +229,10 @@ class _Hand:
     # -- what tests use ----------------------------------------------------
 
     def _put_forward(self, until: float) -> None:
-        self._ahead += max(0.0, until - self.now())
+        if until > self.now():
+            real = self._real_clock()
+            self._ahead = until - real
+            self._aheads.append((real, self._ahead))
 
     def _next(self, until: float) -> Optional[TimedCall]:
         """Put the clock forward to what comes next, if that is until then."""

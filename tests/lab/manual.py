@@ -41,6 +41,9 @@ class ManualRuntime:
     def clock(self) -> float:
         return self.now
 
+    def ago(self, seconds: float) -> float:
+        return self.now - seconds
+
     def chance(self) -> float:
         return self.luck
 
