@@ -15,11 +15,11 @@ from typing import Callable
 from typing import Iterator
 from typing import Optional
 from typing import overload
+from typing import TYPE_CHECKING
 from typing import Union
 import weakref
 
 from sqlalchemy.engine import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .alarms import Alarms
 from .alarms import TimedCall
@@ -29,6 +29,9 @@ from ..aiopool import AsyncSmartPool
 from ..pool import SmartPool
 from ..runtime import Alarm
 from ..runtime import Signal
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 #: what the pool does in real time, such as a ping, has so long until the time
 #: that is advanced goes on without it, seconds

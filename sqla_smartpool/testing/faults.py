@@ -12,10 +12,10 @@ from typing import Optional
 from .nowhere import nowhere
 from .pools import AnyEngine
 from .pools import pool_of
-from .pools import sync_engine_of
 from ..aio import apart
 from ..aio import end
 from ..aiopool import AsyncSmartPool
+from ..observe import sync_engine_of
 from ..pool import SmartPool
 from ..record import Record
 from ..runtime import Signal

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from typing import Union
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ..observe import sync_engine_of
 from ..pool import SmartPool
 
-AnyEngine = Union[Engine, AsyncEngine]
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
-
-def sync_engine_of(engine: AnyEngine) -> Engine:
-    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+AnyEngine = Union[Engine, "AsyncEngine"]
 
 
 def pool_of(engine: AnyEngine) -> SmartPool:
