@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import time
 from typing import Any
+import weakref
 
 import pytest
 from sqlalchemy import create_engine
@@ -34,25 +37,21 @@ def use(engine: Engine) -> None:
         assert connection.scalar(text("SELECT 1")) == 1
 
 
-def burst(side: Side, engine: Engine, size: int) -> None:
-    """Have several connections in use at the same time."""
-    connections = [engine.connect() for _ in range(size)]
-    for connection in connections:
-        connection.close()
-
-
 def test_surplus_connections_go_after_keep_alive(
     database: Database, side: Side
 ) -> None:
     engine = side.engine(database, keep_alive=900, max_lifetime=None)
-    pool, clock = engine.pool, control_clock(engine)
-    burst(side, engine, 4)
-    assert pool.stats().pool_size == 4  # type: ignore[attr-defined]
+    pool: Any = engine.pool
+    clock = control_clock(engine)
+    connections = [engine.connect() for _ in range(4)]
+    for connection in connections:
+        connection.close()
+    assert pool.stats().pool_size == 4
     side.wait(clock.advance(890))
-    assert pool.stats().pool_size == 4  # type: ignore[attr-defined]
+    assert pool.stats().pool_size == 4
     side.wait(clock.advance(20))
-    assert pool.stats().pool_size == 0  # type: ignore[attr-defined]
-    assert pool.stats().closed_idle == 4  # type: ignore[attr-defined]
+    assert pool.stats().pool_size == 0
+    assert pool.stats().closed_idle == 4
 
 
 def test_the_floor_is_pinged_and_replaced_by_age_without_a_reconnect_too_many(
@@ -99,9 +98,9 @@ def test_upkeep_backs_off_during_an_outage(
 
 
 def test_a_caller_who_waits_for_a_connection_gets_his_timeout(
-    database: Database, side: Side
+    postgresql_database: Database, side: Side
 ) -> None:
-    engine = side.engine(database, max_size=1, pool_timeout=HOUR)
+    engine = side.engine(postgresql_database, max_size=1, pool_timeout=HOUR)
     pool: Any = engine.pool
     clock = control_clock(engine)
 
@@ -142,10 +141,14 @@ def test_a_slow_connect_takes_its_time_by_the_same_clock(
 
 
 def test_a_process_that_was_stopped_asks_before_it_hands_out(
-    database: Database, side: Side
+    postgresql_database: Database, side: Side
 ) -> None:
     engine = side.engine(
-        database, min_size=2, max_size=2, ping_after=HOUR, keep_alive=None
+        postgresql_database,
+        min_size=2,
+        max_size=2,
+        ping_after=HOUR,
+        keep_alive=None,
     )
     clock = control_clock(engine)
     pool: Any = side.start(engine)
@@ -183,8 +186,10 @@ def test_another_engines_clock_goes_on_as_ever(
     assert pool.connections()[0].age < HOUR / 5
 
 
-def test_time_goes_on_by_itself_too(database: Database, side: Side) -> None:
-    engine = side.engine(database, keep_alive=0.05, check_interval=0.05)
+def test_time_goes_on_by_itself_too(
+    sqlite_database: Database, side: Side
+) -> None:
+    engine = side.engine(sqlite_database, keep_alive=0.05, check_interval=0.05)
     control_clock(engine)
     pool: Any = engine.pool
     use(engine)
@@ -216,8 +221,6 @@ def test_a_ping_that_hangs_is_overtaken_by_its_bound(
 def test_a_clock_stays_with_its_engine_from_loop_to_loop(
     sqlite_database: Database,
 ) -> None:
-    import asyncio
-
     engine = create_async_engine(
         sqlite_database.url(asynchronous=True),
         poolclass=AsyncSmartPool,
@@ -251,9 +254,6 @@ def test_an_engine_for_threads_and_one_for_a_loop_have_each_their_kind() -> (
 
 
 def test_a_pool_whose_clock_was_taken_is_collected() -> None:
-    import gc
-    import weakref
-
     engine = create_engine(
         "sqlite:///one.db", poolclass=SmartPool, check_interval=0.05
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -10,14 +11,20 @@ from sqlalchemy import create_engine
 from sqlalchemy import Engine
 from sqlalchemy import event
 from sqlalchemy import text
+from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError
 from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import OperationalError
 
+from sqla_smartpool._sqlalchemy import greenlet_spawn
 from sqla_smartpool.testing import kill_idle
 from sqla_smartpool.testing import simulate_outage
 from sqla_smartpool.testing import slow_connects
 from tests.conftest import Database
 from tests.conftest import Side
+from tests.lab.fake_dbapi import FakeDatabase
+from tests.lab.fixtures import missing
 
 
 def use(engine: Engine) -> None:
@@ -62,16 +69,67 @@ def test_an_outage_ends_every_connection_and_refuses_new_ones(
         side.eventually(lambda: stats().pool_size == 3, "the floor")
 
 
-def test_the_drivers_own_error_says_that_nobody_listens(
-    database: Database, side: Side
-) -> None:
-    engine = side.engine(database)
-    with simulate_outage(engine):
-        error = fails_to_connect(engine)
-    said = str(error).lower()
-    expected = "unable to open" if database.name == "sqlite" else "connect"
-    assert expected in said
-    assert "simulated" not in said
+ASYNCHRONOUS = {
+    "mysql+aiomysql",
+    "mysql+asyncmy",
+    "oracle+oracledb_async",
+    "postgresql+asyncpg",
+    "postgresql+psycopg_async",
+    "sqlite+aiosqlite",
+}
+
+
+@pytest.mark.parametrize(
+    "drivername, said",
+    [
+        ("duckdb", "cannot open"),
+        ("mysql+aiomysql", "can't connect"),
+        ("mysql+asyncmy", "can't connect"),
+        ("mysql+pymysql", "can't connect"),
+        ("oracle+oracledb", "cannot connect"),
+        ("oracle+oracledb_async", "cannot connect"),
+        ("postgresql+asyncpg", "connect call failed"),
+        ("postgresql+pg8000", "can't create a connection"),
+        ("postgresql+psycopg", "connection refused"),
+        ("postgresql+psycopg2", "connection refused"),
+        ("postgresql+psycopg_async", "connection refused"),
+        ("sqlite+aiosqlite", "unable to open"),
+        ("sqlite+pysqlite", "unable to open"),
+    ],
+)
+def test_the_error_is_the_drivers_own(drivername: str, said: str) -> None:
+    url = URL.create(drivername, "user", "password", "localhost", None, "db")
+    if drivername.startswith(("duckdb", "sqlite")):
+        url = URL.create(drivername, database="it.db")
+    try:
+        side = Side(drivername in ASYNCHRONOUS)
+        engine = side.create_engine(url, poolclass=side.pool_class)
+    except ImportError as error:
+        missing(str(error))
+
+    def fail() -> None:
+        with simulate_outage(engine):
+            error = fails_to_connect(engine)
+        assert said in str(error).lower()
+        # SQLAlchemy tells its users of a driver's errors by such a class
+        assert isinstance(error, (OperationalError, InterfaceError, OSError))
+
+    if side.asynchronous:
+        asyncio.run(greenlet_spawn(fail))
+    else:
+        fail()
+
+
+def test_a_connection_out_of_reach_is_ended_in_its_driver_on_a_loop() -> None:
+    database = FakeDatabase(asynchronous=True)
+
+    async def kill() -> None:
+        engine = database.engine(min_size=2)
+        await engine.pool.start()
+        assert kill_idle(engine) == 2
+        assert not database.open and database.count("abort") == 2
+
+    asyncio.run(kill())
 
 
 def test_an_outage_may_fail_otherwise(

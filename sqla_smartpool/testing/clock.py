@@ -77,9 +77,10 @@ class _Job:
     Weakly referred to: it may be lost with its event loop.
     """
 
-    __slots__ = ("done", "__weakref__")
+    __slots__ = ("hand", "done", "__weakref__")
 
-    def __init__(self) -> None:
+    def __init__(self, hand: _Hand) -> None:
+        self.hand = hand
         self.done = False
 
 
@@ -121,7 +122,7 @@ class _Signal:
     def wait(self, timeout: Optional[float] = None) -> bool:
         if self._is_set:
             return True
-        job = self._waiting = _job.get()
+        job = self._waiting = self._hand.current_job
         alarm: Optional[Alarm] = None
         if timeout is not None:
             alarm = self._hand.call_later(max(timeout, 0.0), self._end)
@@ -187,7 +188,7 @@ class _Hand:
     def _spawn(
         self, job: Callable[[], object], context: Optional[Context] = None
     ) -> None:
-        me = _Job()
+        me = _Job(self)
 
         def work() -> None:
             _job.set(me)
@@ -203,6 +204,12 @@ class _Hand:
         except BaseException:
             self._stops(me)
             raise
+
+    @property
+    def current_job(self) -> Optional[_Job]:
+        """The job of this pool that the caller is part of, if of one."""
+        job = _job.get()
+        return job if job is not None and job.hand is self else None
 
     def goes_on(self, job: Optional[_Job]) -> None:
         """A job has something to do."""
