@@ -47,9 +47,9 @@ def test_surplus_connections_go_after_keep_alive(
     for connection in connections:
         connection.close()
     assert pool.stats().pool_size == 4
-    side.wait(clock.advance(890))
+    side.wait(clock.advance(600))
     assert pool.stats().pool_size == 4
-    side.wait(clock.advance(20))
+    side.wait(clock.advance(310))
     assert pool.stats().pool_size == 0
     assert pool.stats().closed_idle == 4
 
@@ -67,7 +67,7 @@ def test_the_floor_is_pinged_and_replaced_by_age_without_a_reconnect_too_many(
     assert (stats.connections_num, stats.pool_size) == (2, 2)
     # twice in each minute, as nobody uses them
     assert stats.checks_num >= 2 * 0.85 * HOUR / 40
-    assert {round(each.age) for each in pool.connections()} == {3060}
+    assert all(each.age >= 0.85 * HOUR for each in pool.connections())
     side.wait(clock.advance(0.15 * HOUR))
     stats = pool.stats()
     assert (stats.connections_num, stats.closed_lifetime) == (4, 2)
@@ -123,21 +123,21 @@ def test_a_caller_who_waits_for_a_connection_gets_his_timeout(
 def test_a_slow_connect_takes_its_time_by_the_same_clock(
     postgresql_database: Database, side: Side
 ) -> None:
-    engine = side.engine(postgresql_database, max_size=1, pool_timeout=None)
+    engine = side.engine(postgresql_database, max_size=1, pool_timeout=HOUR)
     pool: Any = engine.pool
     clock = control_clock(engine)
 
     def go_on() -> None:
         side.eventually(lambda: pool.stats().pool_connecting, "it begins")
-        side.wait(clock.advance(19))
+        side.wait(clock.advance(300))
         assert pool.stats().pool_connecting == 1
-        side.wait(clock.advance(2))
+        side.wait(clock.advance(301))
 
     began = time.monotonic()
-    with slow_connects(engine, 20.0):
+    with slow_connects(engine, 600.0):
         side.together(lambda: use(engine), go_on)
-    assert time.monotonic() - began < 20.0
-    assert pool.stats().connections_ms >= 20_000
+    assert time.monotonic() - began < 300.0
+    assert pool.stats().connections_ms >= 600_000
 
 
 def test_a_process_that_was_stopped_asks_before_it_hands_out(
