@@ -179,9 +179,13 @@ def build(session: nox.Session) -> None:
             clean.install(str(file))
             # -I: not what lies in the current folder
             clean.run("-I", "-c", INSTALLED)
+        # as a program elsewhere sees it, by what was installed
+        away = {"PYTHONPATH": ""}
         with session.chdir("tests/consumer"):
-            session.run("mypy", "--python-executable", clean.python, ".")
-            session.run("basedpyright", "--pythonpath", clean.python)
+            session.run(
+                "mypy", "--python-executable", clean.python, ".", env=away
+            )
+            session.run("basedpyright", "--pythonpath", clean.python, env=away)
 
 
 @nox.session(python=PYTHONS)

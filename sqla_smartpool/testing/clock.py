@@ -313,5 +313,6 @@ class AsyncClock(_Hand):
 
     async def _settle(self) -> None:
         ends = time.monotonic() + _PATIENCE
+        await asyncio.sleep(0)  # whose time it was may go on
         while self._at_work and time.monotonic() < ends:
             await asyncio.sleep(_PAUSE)
