@@ -135,7 +135,14 @@ WITH_EXTRA = {
     "tune": ["-c", "import matplotlib, sqla_smartpool.cli.tune"],
 }
 #: extras that need a checkout, or a compiler
-FOR_DEVELOPERS = {"benchmarks", "lint", "mysqlclient", "test", "typing"}
+FOR_DEVELOPERS = {
+    "benchmarks",
+    "docs",
+    "lint",
+    "mysqlclient",
+    "test",
+    "typing",
+}
 
 
 class CleanEnvironment:
