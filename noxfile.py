@@ -21,14 +21,26 @@ nox.options.error_on_missing_interpreters = False
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 
+CONFIG = configparser.ConfigParser()
+CONFIG.read(Path(__file__).with_name("setup.cfg"), encoding="utf-8")
+
+
 def lowest_sqlalchemy() -> str:
     """Return the lowest version that setup.cfg allows, such as "2.0.53"."""
-    config = configparser.ConfigParser()
-    config.read(Path(__file__).with_name("setup.cfg"), encoding="utf-8")
-    requires = config["options"]["install_requires"]
+    requires = CONFIG["options"]["install_requires"]
     found = re.search(r"^sqlalchemy\s*>=\s*([\d.]+)", requires, re.M | re.I)
     assert found, "setup.cfg gives no lower bound for SQLAlchemy"
     return found[1]
+
+
+def extras() -> set[str]:
+    return set(CONFIG["options.extras_require"])
+
+
+def in_extras(*names: str) -> list[str]:
+    """Return what is required by one of these names, with its versions."""
+    required = " ".join(CONFIG["options.extras_require"].values()).split()
+    return [each for each in required if each.partition(">=")[0] in names]
 
 
 SQLALCHEMYS = {
@@ -113,37 +125,116 @@ def faults_long(session: nox.Session) -> None:
 INSTALLED = """
 from importlib.metadata import entry_points, version
 from importlib.resources import files
+from importlib.util import find_spec
 import sqla_smartpool
+import sqla_smartpool.testing
 from sqla_smartpool.integrations.status import asgi_app
 
 assert files("sqla_smartpool").joinpath("py.typed").is_file()
 asgi_app([])  # reads the files of the page
 (plugin,) = entry_points(group="sqlalchemy.plugins", name="smartpool")
+(fixtures,) = entry_points(group="pytest11", name="pytest_sqla_smartpool")
+assert find_spec(fixtures.module)
 print("sqla_smartpool", version("sqla_smartpool"), plugin.load())
 """
+
+#: what works once a user has installed an extra, by its name
+WITH_EXTRA = {
+    "cli": ["-m", "sqla_smartpool", "stress", "--help"],
+    "opentelemetry": [
+        "-c",
+        "import sqla_smartpool.integrations.opentelemetry",
+    ],
+    "prometheus": ["-c", "import sqla_smartpool.integrations.prometheus"],
+    "tune": ["-c", "import matplotlib, sqla_smartpool.cli.tune"],
+}
+#: extras that need a checkout, or a compiler
+FOR_DEVELOPERS = {
+    "benchmarks",
+    "docs",
+    "lint",
+    "mysqlclient",
+    "test",
+    "typing",
+}
+
+
+class CleanEnvironment:
+    """One with nothing in it, of the session's Python."""
+
+    def __init__(self, session: nox.Session, folder: Path) -> None:
+        self._session = session
+        self._folder = folder
+        scripts = "Scripts" if os.name == "nt" else "bin"
+        self.python = str(folder / scripts / "python")
+
+    def install(self, *packages: str) -> None:
+        """Make it anew, with these packages."""
+        self._session.run("python", "-m", "venv", "--clear", str(self._folder))
+        self.run("-m", "pip", "install", "--quiet", *packages)
+        self.run("-m", "pip", "check")
+
+    def run(self, *command: str, silent: bool = False) -> str:
+        return str(
+            self._session.run(
+                self.python, *command, external=True, silent=silent
+            )
+        )
+
+
+def built(session: nox.Session, folder: Path) -> list[Path]:
+    """Build sdist and wheel, in this order."""
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    files = sorted(folder.iterdir(), key=lambda file: file.suffix)
+    session.run("twine", "check", "--strict", *map(str, files))
+    return files
 
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build wheel and sdist, and install each in an empty environment."""
+    """Build wheel and sdist, install each, and use it with types."""
+    session.install("build", "twine", *in_extras("basedpyright", "mypy"))
+    with tempfile.TemporaryDirectory() as name:
+        clean = CleanEnvironment(session, Path(name) / "venv")
+        for file in built(session, Path(name) / "dist"):
+            clean.install(str(file))
+            # -I: not what lies in the current folder
+            clean.run("-I", "-c", INSTALLED)
+        # as a program elsewhere sees it, by what was installed
+        away = {"PYTHONPATH": ""}
+        with session.chdir("tests/consumer"):
+            session.run(
+                "mypy", "--python-executable", clean.python, ".", env=away
+            )
+            session.run("basedpyright", "--pythonpath", clean.python, env=away)
+
+
+@nox.session(python=PYTHONS)
+def install(session: nox.Session) -> None:
+    """Install sdist and wheel on one Python, and the wheel with each extra."""
     session.install("build", "twine")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        dist = folder / "dist"
-        session.run(
-            "python", "-m", "build", "--outdir", str(dist), *session.posargs
-        )
-        built = sorted(dist.iterdir())
-        session.run("twine", "check", "--strict", *map(str, built))
-        for file in built:
-            venv = folder / "venv"
-            session.run("python", "-m", "venv", "--clear", str(venv))
-            scripts = "Scripts" if os.name == "nt" else "bin"
-            python = str(venv / scripts / "python")
-            for command in (
-                ["-m", "pip", "install", "--quiet", str(file)],
-                ["-m", "pip", "check"],
-                # -I: not what lies in the current folder
-                ["-I", "-c", INSTALLED],
-            ):
-                session.run(python, *command, external=True)
+        clean = CleanEnvironment(session, Path(name) / "venv")
+        sdist, wheel = built(session, Path(name) / "dist")
+        clean.install(str(sdist))
+        clean.run("-I", "-c", INSTALLED)
+        with session.chdir(name):
+            clean.install(str(wheel), "pytest")
+            said = clean.run("-m", "pytest", "--fixtures", silent=True)
+            assert "smartpool_outage" in said, said
+            for extra in sorted(extras() - FOR_DEVELOPERS):
+                clean.install(f"{wheel}[{extra}]")
+                clean.run("-I", "-c", INSTALLED)
+                clean.run(*WITH_EXTRA[extra])
+
+
+@nox.session
+def mysqlclient(session: nox.Session) -> None:
+    """Run the tests with the driver that is compiled as it is installed."""
+    session.install("-e", ".[test,mysqlclient]")
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        *(session.posargs or ["-k", "mysqldb or mysqlclient"]),
+    )

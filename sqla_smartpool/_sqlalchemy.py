@@ -1,35 +1,42 @@
 """All private names of SQLAlchemy that the pool builds on, in one place.
 
 Checked against 2.0 (the lowest supported and the latest) and 2.1; a test
-fails when one of them changes.  Beside what is imported here:
+fails when one of them changes.  Beside what is imported and listed here:
 
-* ``Pool._do_get``, ``_do_return_conn``, ``_create_connection``,
-  ``_invalidate`` and ``_close_connection`` are overridden;
-* ``Pool._creator``, ``_dialect`` and ``_reset_on_return`` are read;
-* ``_ConnectionRecord.get_connection``, ``fairy_ref`` and ``fresh``, and
-  ``_ConnectionFairy.dbapi_connection`` and ``_connection_record`` are used by
-  :mod:`.record`;
+* ``Pool._creator``, ``_dialect``, ``_orig_logging_name`` and
+  ``_reset_on_return`` are read; ``_creator`` is set, and ``_invoke_creator``
+  called, by :mod:`.testing`;
 * what resets and returns a connection refers to its record, in the module
   ``sqlalchemy.pool.base``, for as long as it does;
 * ``_finalize_fairy`` is known by its name and its local ``is_gc_cleanup``,
   and by whether it invalidates by itself what it does not return;
-* ``Dialect._do_ping_w_event`` is called;
-* the listeners' ``_exec_once_mutex`` and ``_exec_w_sync_once``, and what
-  ``util.only_once`` remembers, are mended by :func:`let_first_connect_begin`.
+* what ``util.only_once`` remembers is mended by
+  :func:`let_first_connect_begin`;
+* ``create_async_engine`` tells plugins ``_is_async``.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 import inspect
+import re
 from types import FrameType
 from typing import Any
+from typing import Iterator
 from typing import Optional
 import warnings
 
 import sqlalchemy
-from sqlalchemy.pool.base import _ConnectionRecord
-from sqlalchemy.util import greenlet_spawn
 
+try:
+    from sqlalchemy.pool.base import _ConnectionRecord
+    from sqlalchemy.util import greenlet_spawn
+except ImportError as error:
+    raise ImportError(
+        "this release of sqla_smartpool cannot work with SQLAlchemy "
+        f"{sqlalchemy.__version__}: look for a newer one, or install "
+        f"'sqlalchemy<2.2' ({error})"
+    ) from error
 try:
     from sqlalchemy.util import await_
 except ImportError:
@@ -42,6 +49,8 @@ __all__ = (
     "await_",
     "greenlet_spawn",
     "let_first_connect_begin",
+    "missing",
+    "ping",
     "was_collected",
     "warn_if_unknown",
     "will_lose",
@@ -50,22 +59,98 @@ __all__ = (
 #: where SQLAlchemy resets and returns connections
 MODULE = _ConnectionRecord.__module__
 
-#: the versions, as (major, minor), that the list above was checked against
+#: the versions, as (major, minor), that all this was checked against
 CHECKED = ((2, 0), (2, 1))
+
+#: what is called or overridden, with its parameters
+PARAMETERS = {
+    "engine.default:DefaultDialect._do_ping_w_event": "self dbapi_connection",
+    "pool.base:Pool._close_connection": "self connection terminate",
+    "pool.base:Pool._create_connection": "self",
+    "pool.base:Pool._do_get": "self",
+    "pool.base:Pool._do_return_conn": "self record",
+    "pool.base:Pool._invalidate": "self connection exception _checkin",
+    "pool.base:Pool._return_conn": "self record",
+    "pool.base:_ConnectionRecord.__init__": "self pool connect",
+    "pool.base:_ConnectionRecord.get_connection": "self",
+    "pool.base:_ConnectionRecord.invalidate": "self e soft",
+    "pool.events:PoolEvents._accept_with": "target identifier",
+}
+#: what is read or set
+NAMES = (
+    "event.attr:_CompoundListener._exec_once_mutex",
+    "event.attr:_CompoundListener._exec_w_sync_once",
+    "pool.base:_ConnectionFairy._connection_record",
+    "pool.base:_ConnectionFairy.dbapi_connection",
+    "pool.base:_ConnectionRecord.dbapi_connection",
+    "pool.base:_ConnectionRecord.fairy_ref",
+    "pool.base:_ConnectionRecord.finalize_callback",
+    "pool.base:_ConnectionRecord.fresh",
+    "pool.base:_ConnectionRecord.starttime",
+    "pool.base:_finalize_fairy",
+)
 
 
 def warn_if_unknown(version: str = sqlalchemy.__version__) -> None:
-    """Warn when this SQLAlchemy is newer than what the pool was tested on.
+    """Warn when this SQLAlchemy is newer than what the pool was tested on,
+    and say what it has no longer.
 
     :param version: SQLAlchemy's version.
     """
-    major, minor = (int(part) for part in version.split(".")[:2])
-    if (major, minor) > CHECKED[-1]:
-        warnings.warn(
-            f"sqla_smartpool has not been tested with SQLAlchemy {version}; "
-            "look for a newer release of sqla_smartpool",
-            stacklevel=2,
-        )
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if not found or (int(found[1]), int(found[2])) <= CHECKED[-1]:
+        return
+    tested = " and ".join(f"{major}.{minor}" for major, minor in CHECKED)
+    gone = ", ".join(missing())
+    warnings.warn(
+        f"sqla_smartpool has been tested with SQLAlchemy {tested}, and this "
+        f"is {version}: look for a newer release of sqla_smartpool.  "
+        + (
+            f"It may fail, as it builds on what has changed: {gone}"
+            if gone
+            else "What it builds on is all there"
+        ),
+        stacklevel=2,
+    )
+
+
+def missing() -> list[str]:
+    """Return what the pool builds on and this SQLAlchemy has no longer, or
+    with other parameters."""
+    return [
+        *(name for name in NAMES if _found(name) is None),
+        *(
+            name
+            for name, parameters in PARAMETERS.items()
+            if " ".join(_parameters(_found(name))) != parameters
+        ),
+    ]
+
+
+def _found(name: str) -> Any:
+    """Look something up by a name such as "pool.base:Pool._do_get"."""
+    module, _, path = name.partition(":")
+    try:
+        found: Any = import_module(f"sqlalchemy.{module}")
+    except ImportError:
+        return None
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _parameters(function: Any) -> Iterator[str]:
+    if callable(function):
+        yield from inspect.signature(function).parameters
+
+
+def ping(dialect: Any, connection: Any) -> bool:
+    """Have a dialect ping a connection, with its ``handle_error`` events."""
+    try:
+        ask = dialect._do_ping_w_event
+    except AttributeError:  # better than to take each one for dead
+        ask = dialect.do_ping
+    return bool(ask(connection))
 
 
 def was_collected(caller: FrameType) -> bool:
@@ -76,7 +161,7 @@ def was_collected(caller: FrameType) -> bool:
     """
     if caller.f_code.co_name != "_finalize_fairy":
         return False
-    return bool(caller.f_locals["is_gc_cleanup"])
+    return bool(caller.f_locals.get("is_gc_cleanup"))
 
 
 def will_lose(caller: FrameType, error: Optional[BaseException]) -> bool:
@@ -105,7 +190,7 @@ def let_first_connect_begin(dispatch: Any) -> None:
         if getattr(listeners, "_exec_once_mutex", None) is None:
             continue
         listeners._exec_once_mutex = None
-        if not listeners._exec_w_sync_once:
+        if not getattr(listeners, "_exec_w_sync_once", True):
             for listener in listeners.listeners:
                 _have_called_again(listener)
 

@@ -126,6 +126,9 @@ class LoopRuntime:
             "await engine.dispose() before moving on to another"
         )
 
+    def ago(self, seconds: float) -> float:
+        return self.clock() - seconds
+
     def signal(self) -> LoopSignal:
         self._need_loop()
         return LoopSignal(self)

@@ -31,6 +31,8 @@ from .runtime import Runtime
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
 
+    from .stats import CheckResult
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -127,14 +129,43 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
             self.enter_loop()
             super().dispose()
 
-    start = _awaited(SmartPool.start)  # type: ignore[assignment]
-    wait = _awaited(SmartPool.wait)  # type: ignore[assignment]
-    stop = _awaited(SmartPool.stop)  # type: ignore[assignment]
-    check = _awaited(SmartPool.check)  # type: ignore[assignment]
-    resize = _awaited(SmartPool.resize)  # type: ignore[assignment]
-    drain = _awaited(SmartPool.drain)  # type: ignore[assignment]
-    pause = _awaited(SmartPool.pause)  # type: ignore[assignment]
-    resume = _awaited(SmartPool.resume)  # type: ignore[assignment]
+    if TYPE_CHECKING:
+        # pyright takes what is assigned for what SmartPool declares
+        async def start(  # type: ignore[override]
+            self, wait: bool = True, timeout: float = 30.0
+        ) -> None: ...
+
+        async def wait(  # type: ignore[override]
+            self, timeout: float = 30.0
+        ) -> None: ...
+
+        async def stop(  # type: ignore[override]
+            self, timeout: float = 10.0
+        ) -> None: ...
+
+        async def check(self) -> CheckResult: ...  # type: ignore[override]
+
+        async def resize(  # type: ignore[override]
+            self,
+            min_size: Optional[int] = None,
+            max_size: Optional[int] = None,
+        ) -> None: ...
+
+        async def drain(self) -> None: ...  # type: ignore[override]
+
+        async def pause(self) -> None: ...  # type: ignore[override]
+
+        async def resume(self) -> None: ...  # type: ignore[override]
+
+    else:
+        start = _awaited(SmartPool.start)
+        wait = _awaited(SmartPool.wait)
+        stop = _awaited(SmartPool.stop)
+        check = _awaited(SmartPool.check)
+        resize = _awaited(SmartPool.resize)
+        drain = _awaited(SmartPool.drain)
+        pause = _awaited(SmartPool.pause)
+        resume = _awaited(SmartPool.resume)
 
     def __enter__(self) -> Any:
         raise TypeError("use 'async with' with an AsyncSmartPool")

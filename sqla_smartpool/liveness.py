@@ -10,6 +10,7 @@ from typing import Any
 from typing import Callable
 from typing import Optional
 
+from ._sqlalchemy import ping
 from .core import PoolCore
 from .journal import Journal
 from .record import Grip
@@ -121,7 +122,7 @@ class Liveness:
         try:
             if by_event:
                 pool.dispatch.health_check(connection, record)
-            elif not pool._dialect._do_ping_w_event(connection):
+            elif not ping(pool._dialect, connection):
                 return False
             if by_event or idle:
                 # a ping must not leave a transaction open

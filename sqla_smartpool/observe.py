@@ -3,14 +3,15 @@ and why nobody gets one."""
 
 from __future__ import annotations
 
+from typing import Any
 from typing import Optional
 from typing import Protocol
+from typing import TYPE_CHECKING
 from typing import Union
 import weakref
 
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from .diagnosis import Diagnosis
@@ -21,6 +22,9 @@ from .pool import SmartPool
 from .sizing import Advice
 from .stats import PoolStats
 from .stock import StockObserver
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _observers: weakref.WeakKeyDictionary[Engine, StockObserver]
 _observers = weakref.WeakKeyDictionary()
@@ -74,13 +78,20 @@ def observe(
 
     .. versionadded:: 0.1
     """
-    observer = observer_of(
-        engine.sync_engine if isinstance(engine, AsyncEngine) else engine
-    )
+    observer = observer_of(sync_engine_of(engine))
     if isinstance(observer, StockObserver):
         observer.leak_after = leak_after
         observer.traces = trace_checkouts or leak_after is not None
     return observer
+
+
+def sync_engine_of(engine: Union[Engine, AsyncEngine]) -> Engine:
+    """Return the engine that has the pool and its events.
+
+    Without an import of AsyncEngine, which brings the ORM along.
+    """
+    found: Any = engine
+    return getattr(found, "sync_engine", found)  # type: ignore[no-any-return]
 
 
 def observer_of(sync_engine: Engine) -> Union[OwnObserver, StockObserver]:

@@ -281,12 +281,14 @@ class Record(_ConnectionRecord):
             return math.inf
         return self.born + lifetime * (1.0 - self.early)
 
-    def heard_from(self, now: float) -> None:
+    def heard_from(self) -> None:
         """Take what the kernel knows of the server's last bytes as proof."""
         if self.line is not None and not self.pool.checks_by_event:
             silence = self.line.silence()
-            if silence is not None and now - silence > self.proven_at:
-                self.proven(now - silence)
+            if silence is not None:
+                when = self.pool.runtime.ago(silence)
+                if when > self.proven_at:
+                    self.proven(when)
 
     def needs_ping(self, now: float) -> bool:
         """Tell whether it must answer a ping before it is handed out."""

@@ -53,6 +53,9 @@ class Runtime(Protocol):
     clock: Callable[[], float]
     chance: Callable[[], float]
 
+    def ago(self, seconds: float) -> float:
+        """Return what the clock said so many seconds of the kernel's ago."""
+
     def who(self) -> Who:
         """Return the identity of the caller; quick."""
 
@@ -236,6 +239,9 @@ class ThreadRuntime:
     chance = staticmethod(random.random)
     who = staticmethod(threading.get_ident)
     signal = ThreadSignal
+
+    def ago(self, seconds: float) -> float:
+        return self.clock() - seconds
 
     def spawn(
         self, job: Callable[[], object], context: Optional[Context] = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Callable
 from typing import Iterable
 from typing import NamedTuple
 from typing import Optional
@@ -24,7 +23,7 @@ class Wait(NamedTuple):
 class Watched(Protocol):
     """A pool as :class:`.Lookout` sees it; times are in seconds."""
 
-    clock: Callable[[], float]
+    def clock(self) -> float: ...
 
     @property
     def label(self) -> str: ...
@@ -66,7 +65,9 @@ class WatchedPool:
 
     def __init__(self, pool: PoolCore) -> None:
         self._pool = pool
-        self.clock = pool.runtime.clock
+
+    def clock(self) -> float:
+        return self._pool.runtime.clock()
 
     @property
     def label(self) -> str:

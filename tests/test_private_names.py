@@ -4,52 +4,50 @@ these fails when SQLAlchemy changes it."""
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 import warnings
 
 import pytest
-from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.event.attr import _CompoundListener
+from sqlalchemy.pool import NullPool
 from sqlalchemy.pool import Pool
-from sqlalchemy.pool.base import _ConnectionFairy
 from sqlalchemy.pool.base import _ConnectionRecord
 from sqlalchemy.pool.base import _finalize_fairy
 from sqlalchemy.util.langhelpers import only_once
 
 from sqla_smartpool import _sqlalchemy
 from sqla_smartpool import SmartPool
+from tests.lab.scripts import run_script
 
 
-def parameters(function: Any) -> list[str]:
-    return list(inspect.signature(function).parameters)
+def test_names_and_signatures_are_as_they_were() -> None:
+    assert _sqlalchemy.missing() == []
 
 
-@pytest.mark.parametrize(
-    "function, expected",
-    [
-        (Pool._do_get, ["self"]),
-        (Pool._do_return_conn, ["self", "record"]),
-        (Pool._create_connection, ["self"]),
-        (
-            Pool._invalidate,
-            ["self", "connection", "exception", "_checkin"],
-        ),
-        (Pool._close_connection, ["self", "connection", "terminate"]),
-        (_ConnectionRecord.__init__, ["self", "pool", "connect"]),
-        (_ConnectionRecord.get_connection, ["self"]),
-        (_ConnectionRecord.invalidate, ["self", "e", "soft"]),
-        (DefaultDialect._do_ping_w_event, ["self", "dbapi_connection"]),
-    ],
-)
-def test_signatures_are_as_they_were(function: Any, expected: Any) -> None:
-    assert parameters(function) == expected
+def test_a_pool_has_the_fields_that_it_had() -> None:
+    pool = NullPool(lambda: None)  # type: ignore[arg-type, return-value]
+    for name in (
+        "_creator",
+        "_dialect",
+        "_invoke_creator",
+        "_orig_logging_name",
+        "_reset_on_return",
+    ):
+        assert hasattr(pool, name), name
 
 
-def test_fields_are_where_they_were() -> None:
-    record = {"fairy_ref", "fresh", "dbapi_connection", "starttime"}
-    assert record <= set(_ConnectionRecord.__slots__)
-    fairy = {"dbapi_connection", "_connection_record"}
-    assert fairy <= set(_ConnectionFairy.__slots__)
+def test_what_is_gone_or_different_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(_ConnectionRecord, "fresh")
+    monkeypatch.setattr(Pool, "_do_get", lambda self, wait: None)
+    monkeypatch.setitem(_sqlalchemy.PARAMETERS, "pool.gone:Pool.go", "self")
+    assert _sqlalchemy.missing() == [
+        "pool.base:_ConnectionRecord.fresh",
+        "pool.base:Pool._do_get",
+        "pool.gone:Pool.go",
+    ]
 
 
 def test_what_was_collected_is_ended_where_it_was() -> None:
@@ -59,8 +57,6 @@ def test_what_was_collected_is_ended_where_it_was() -> None:
 
 
 def test_the_first_connect_is_remembered_as_it_was() -> None:
-    fields = {"_exec_once_mutex", "_exec_w_sync_once"}
-    assert fields <= set(_CompoundListener.__slots__)
     calls: list[int] = []
     once: Any = only_once(calls.append, retry_on_exception=True)
     assert once.__qualname__ == "only_once.<locals>.go"
@@ -74,14 +70,61 @@ def test_the_first_connect_is_remembered_as_it_was() -> None:
 
 
 def test_every_option_of_pools_constructor_is_known_to_ours() -> None:
-    ours = set(parameters(SmartPool.__init__))
-    assert set(parameters(Pool.__init__)) <= ours
+    ours = inspect.signature(SmartPool.__init__).parameters
+    assert set(inspect.signature(Pool.__init__).parameters) <= set(ours)
 
 
-def test_an_unknown_sqlalchemy_is_warned_of_and_no_known_one() -> None:
-    with pytest.warns(UserWarning, match="SQLAlchemy 2.9.0"):
-        _sqlalchemy.warn_if_unknown("2.9.0")
+def test_no_known_sqlalchemy_is_warned_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for version in ("2.0.53", "2.1.0b1", "2.1.9"):
             _sqlalchemy.warn_if_unknown(version)
+
+
+#: SQLAlchemy as it may be one day
+_NEXT = """
+    import sqlalchemy
+    from sqlalchemy.engine.default import DefaultDialect
+    sqlalchemy.__version__ = "2.2.0b1"
+"""
+
+
+def test_the_next_sqlalchemy_is_warned_of_once() -> None:
+    import_it = """
+        import sqla_smartpool, sqla_smartpool.plugin, sqla_smartpool.testing
+    """
+    ended = run_script(dedent(_NEXT) + dedent(import_it))
+    assert ended.status == 0
+    assert ended.stderr.count("Warning") == 1
+    assert "tested with SQLAlchemy 2.0 and 2.1" in ended.stderr
+    assert "this is 2.2.0b1" in ended.stderr
+    assert "What it builds on is all there" in ended.stderr
+
+
+def test_what_the_next_one_has_no_longer_is_named_and_the_pool_still_works(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/it.db"
+    use_it = f"""
+        for kind in (sqlalchemy.Dialect, DefaultDialect):
+            del kind._do_ping_w_event
+        from sqla_smartpool import SmartPool
+        engine = sqlalchemy.create_engine({url!r}, poolclass=SmartPool)
+        engine.connect().close()
+        print(engine.pool.check())
+    """
+    ended = run_script(dedent(_NEXT) + dedent(use_it))
+    assert "CheckResult(checked=1, replaced=0)" in ended.stdout
+    assert "DefaultDialect._do_ping_w_event\n" in ended.stderr
+
+
+def test_a_sqlalchemy_that_cannot_do_is_said_to_be_the_reason() -> None:
+    without = """
+        import sqlalchemy.pool.base
+        del sqlalchemy.pool.base._ConnectionRecord
+        import sqla_smartpool
+    """
+    ended = run_script(dedent(_NEXT) + dedent(without))
+    assert ended.status == 1
+    assert "cannot work with SQLAlchemy 2.2.0b1" in ended.stderr
+    assert "look for a newer one" in ended.stderr

@@ -5,16 +5,9 @@ from __future__ import annotations
 from itertools import count
 from typing import Collection
 from typing import Optional
-from typing import Union
 
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-
-def sync_engine_of(engine: Union[Engine, AsyncEngine]) -> Engine:
-    """Return the engine that has the pool and its events."""
-    return engine.sync_engine if isinstance(engine, AsyncEngine) else engine
 
 
 def name_of(

@@ -28,10 +28,10 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .naming import name_of
-from .naming import sync_engine_of
 from ..exc import PoolOverloadedError
 from ..exc import PoolTimeoutError
 from ..observe import observer_of
+from ..observe import sync_engine_of
 from ..pool import SmartPool
 from ..stats import PoolStats
 from ..stock import StockObserver

@@ -28,11 +28,11 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .naming import name_of
-from .naming import sync_engine_of
 from ..diagnosis import Cause
 from ..histogram import BOUNDS
 from ..histogram import Histogram
 from ..observe import observer_of
+from ..observe import sync_engine_of
 from ..pool import SmartPool
 from ..stats import PoolStats
 

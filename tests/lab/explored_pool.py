@@ -18,9 +18,9 @@ from sqlalchemy.pool.base import _ConnDialect
 from sqla_smartpool import SmartPool
 from sqla_smartpool.record import Record
 from sqla_smartpool.settings import Settings
+from sqla_smartpool.testing.alarms import TimedCall
 from sqla_smartpool.tickets import Grant
 from tests.lab import accesses
-from tests.lab.manual import ManualAlarm
 from tests.lab.schedule import Interrupted
 from tests.lab.schedule import Run
 
@@ -69,8 +69,8 @@ class ExplorerRuntime:
 
     def call_later(
         self, delay: float, call: Callable[[], object]
-    ) -> ManualAlarm:
-        return ManualAlarm(call)
+    ) -> TimedCall:
+        return TimedCall(call)
 
     def on_books(self, call: Callable[[], object]) -> None:
         call()

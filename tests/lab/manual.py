@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from contextvars import Context
-import heapq
-import itertools
 import threading
 from typing import Callable
 from typing import Optional
 
-
-class ManualAlarm:
-    def __init__(self, call: Callable[[], object]) -> None:
-        self.call: Optional[Callable[[], object]] = call
-
-    def cancel(self) -> None:
-        self.call = None
+from sqla_smartpool.testing.alarms import Alarms
+from sqla_smartpool.testing.alarms import TimedCall
 
 
 class ManualSignal:
@@ -43,11 +36,13 @@ class ManualRuntime:
         self.now = 1000.0
         self.luck = 0.5
         self.jobs: list[Callable[[], object]] = []
-        self._alarms: list[tuple[float, int, ManualAlarm]] = []
-        self._order = itertools.count()
+        self._alarms = Alarms()
 
     def clock(self) -> float:
         return self.now
+
+    def ago(self, seconds: float) -> float:
+        return self.now - seconds
 
     def chance(self) -> float:
         return self.luck
@@ -65,10 +60,9 @@ class ManualRuntime:
 
     def call_later(
         self, delay: float, call: Callable[[], object]
-    ) -> ManualAlarm:
-        alarm = ManualAlarm(call)
-        entry = (self.now + delay, next(self._order), alarm)
-        heapq.heappush(self._alarms, entry)
+    ) -> TimedCall:
+        alarm = TimedCall(call)
+        self._alarms.add(self.now + delay, alarm)
         return alarm
 
     def on_books(self, call: Callable[[], object]) -> None:
@@ -84,11 +78,11 @@ class ManualRuntime:
         if self.jobs:
             self.jobs.pop(0)()
             return True
-        if self._alarms and self._alarms[0][0] <= ends:
-            when, _, alarm = heapq.heappop(self._alarms)
+        due = self._alarms.take_due(ends)
+        if due is not None:
+            when, alarm = due
             self.now = max(self.now, when)
-            if alarm.call is not None:
-                alarm.call()
+            alarm.ring()
             return True
         if ends < float("inf"):
             self.now = max(self.now, ends)
