@@ -31,7 +31,7 @@ _KINDS: dict[str, Kind] = {
 
 def cases(quick: bool) -> Iterator[Case]:
     many = Extent(1000, 20.0, 60.0, 600.0)
-    busy = Extent(50, 400.0, 60.0, 600.0)
+    busy = Extent(10, 400.0, 60.0, 600.0)
     if quick:
         many = Extent(10, 10.0, 3.0, 30.0)
         busy = Extent(2, 100.0, 3.0, 30.0)
