@@ -17,10 +17,10 @@ from sqlalchemy import text
 from tests.lab.programs import program
 
 PROCESSES = 8
-CALLERS = 5
+CALLERS = 3
 #: requests of each caller after everybody has been told to end
 AFTERWARDS = 3
-STATEMENT = text("SELECT pg_sleep(0.05)")
+STATEMENT = text("SELECT pg_sleep(0.1)")
 BUDGET = program("servers/examples/budget.py")
 fork = multiprocessing.get_context("fork")
 
@@ -60,6 +60,8 @@ def child(*args: Any, results: Any) -> None:
 
 
 def main(max_size: int) -> None:
+    # imports the driver, once and for all
+    BUDGET.worker_engine(os.environ["URL"], max_size)
     all_started = fork.Barrier(PROCESSES + 1)
     over, results = fork.Event(), fork.Queue()
     children = [

@@ -20,7 +20,7 @@ options = {
     "max_size": 4,
     "keep_alive": 300.0,
     "max_lifetime": 3600.0,
-    "pool_timeout": 0.5,
+    "pool_timeout": 2.0,
     "num_workers": 3,
 }
 

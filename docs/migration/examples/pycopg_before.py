@@ -13,7 +13,7 @@ options = {
     "max_size": 4,
     "max_idle": 300.0,
     "max_lifetime": 3600.0,
-    "timeout": 0.5,
+    "timeout": 2.0,
     "num_workers": 3,
 }
 

@@ -15,7 +15,7 @@ url = make_url(os.environ["DATABASE_URL"])
 options = {
     "pool_size": 2,
     "max_overflow": 2,
-    "pool_timeout": 0.2,
+    "pool_timeout": 2,
     "pool_recycle": 1800,
     "pool_pre_ping": True,
     "pool_use_lifo": True,
