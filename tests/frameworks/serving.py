@@ -46,7 +46,7 @@ class Census(threading.Thread):
         self.most = 0
 
     def run(self) -> None:
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.1):
             self.most = max(self.most, len(self._server.sessions()))
 
     def __enter__(self) -> Census:
