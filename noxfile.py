@@ -200,9 +200,10 @@ def build(session: nox.Session) -> None:
             clean.install(str(file))
             # -I: not what lies in the current folder
             clean.run("-I", "-c", INSTALLED)
-        # as a program elsewhere sees it, by what was installed
+        # elsewhere, or it would see this folder and not what was installed
+        consumer = shutil.copytree("tests/consumer", Path(name) / "consumer")
         away = {"PYTHONPATH": ""}
-        with session.chdir("tests/consumer"):
+        with session.chdir(consumer):
             session.run(
                 "mypy", "--python-executable", clean.python, ".", env=away
             )
