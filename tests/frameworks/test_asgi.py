@@ -37,6 +37,7 @@ def test_requests_share_the_pool_and_who_leaves_takes_nothing_along(
         assert site.doubles(20) <= MAX_SIZE
         stats = site.pool()
         assert stats["requests_errors"] == stats["reclaimed"] == 0
+        assert stats["returns_bad"] > 0, "none was cut in mid-query"
         site.stop()
 
 
