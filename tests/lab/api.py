@@ -39,7 +39,7 @@ _INTERNAL = {
     *("abandon", "begin_anew", "can_ping", "checks_by_event", "count"),
     *("enter_loop", "in_process", "inline", "label", "may_touch", "trace"),
     *("may_open_in_background", "settings", "take_notes", "watch_waits"),
-    *("call_later", "goes_on", "waiting"),
+    *("call_later", "current_job", "goes_on", "waiting"),
 }
 _DEFAULTS = {
     field.name: field.default for field in dataclasses.fields(Settings)
