@@ -126,8 +126,8 @@ class LoopRuntime:
             "await engine.dispose() before moving on to another"
         )
 
-    def ago(self, seconds: float) -> float:
-        return self.clock() - seconds
+    def ago(self, now: float, seconds: float) -> float:
+        return now - seconds
 
     def signal(self) -> LoopSignal:
         self._need_loop()

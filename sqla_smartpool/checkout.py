@@ -186,7 +186,7 @@ class Checkout:
             self._upkeep.suspect_all()
             return False
         heard_at = record.heard_at
-        record.heard_from()
+        record.heard_from(now)
         # bytes that nobody has asked for may be the server's farewell
         quiet = record.blind or record.peek is None or record.peek()
         if quiet and not record.needs_ping(now):

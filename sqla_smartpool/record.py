@@ -37,6 +37,8 @@ _BLIND_TRUST = 1.0
 #: one that has just been opened, and was never used, needs no ping for so
 #: long, in seconds, even with ``pre_ping``
 _FRESH = 1.0
+#: the kernel counts in ticks of so many seconds at most (CONFIG_HZ=100)
+_TICK = 0.01
 
 
 class Owner(Protocol):
@@ -281,12 +283,12 @@ class Record(_ConnectionRecord):
             return math.inf
         return self.born + lifetime * (1.0 - self.early)
 
-    def heard_from(self) -> None:
+    def heard_from(self, now: float) -> None:
         """Take what the kernel knows of the server's last bytes as proof."""
         if self.line is not None and not self.pool.checks_by_event:
             silence = self.line.silence()
             if silence is not None:
-                when = self.pool.runtime.ago(silence)
+                when = self.pool.runtime.ago(now, silence + _TICK)
                 if when > self.proven_at:
                     self.proven(when)
 

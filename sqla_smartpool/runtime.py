@@ -53,8 +53,12 @@ class Runtime(Protocol):
     clock: Callable[[], float]
     chance: Callable[[], float]
 
-    def ago(self, seconds: float) -> float:
-        """Return what the clock said so many seconds of the kernel's ago."""
+    def ago(self, now: float, seconds: float) -> float:
+        """Return what the clock said so many seconds of the kernel's ago.
+
+        :param now: what it said just before the kernel was asked: read
+            later, it would make what is told younger than it is.
+        """
 
     def who(self) -> Who:
         """Return the identity of the caller; quick."""
@@ -240,8 +244,8 @@ class ThreadRuntime:
     who = staticmethod(threading.get_ident)
     signal = ThreadSignal
 
-    def ago(self, seconds: float) -> float:
-        return self.clock() - seconds
+    def ago(self, now: float, seconds: float) -> float:
+        return now - seconds
 
     def spawn(
         self, job: Callable[[], object], context: Optional[Context] = None

@@ -197,7 +197,7 @@ class Upkeep:
     def _see(record: Record, now: float) -> Seen:
         dead = record.is_dead()
         if not dead:  # or it would be heard from at its end
-            record.heard_from()
+            record.heard_from(now)
         noisy = record.line is not None and not record.line.quiet()
         return Seen(
             record,

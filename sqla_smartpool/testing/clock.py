@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 _PATIENCE = 5.0
 #: how often a loop is asked whether its tasks are done, seconds
 _PAUSE = 0.001
-#: the kernel counts in ticks of so many seconds at most
-_TICK = 0.01
 
 
 @overload
@@ -171,12 +169,11 @@ class _Hand:
 
     # -- what the pool uses ------------------------------------------------
 
-    def _ago(self, seconds: float) -> float:
-        # rather too long ago: else what came before the clock was put forward
-        # could pass for news
-        moment = self._real_clock() - seconds - _TICK
+    def _ago(self, now: float, seconds: float) -> float:
+        moment = self._real_clock() - seconds
         then = bisect.bisect_right(self._aheads, (moment, math.inf)) - 1
-        return moment + self._aheads[then][1]
+        # what came before the clock was put forward is older by that much
+        return min(now - seconds, moment + self._aheads[then][1])
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
         alarm = _Alarm(call)

@@ -41,8 +41,8 @@ class ManualRuntime:
     def clock(self) -> float:
         return self.now
 
-    def ago(self, seconds: float) -> float:
-        return self.now - seconds
+    def ago(self, now: float, seconds: float) -> float:
+        return now - seconds
 
     def chance(self) -> float:
         return self.luck
