@@ -47,6 +47,26 @@ def no_driver_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "_TRANSPORTS", {})
 
 
+# Heard from
+
+
+@matrix.on(matrix.TCP)
+def test_the_servers_last_bytes_are_never_taken_for_younger_than_they_are(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=1, max_size=1, **QUIET)
+    (record,) = records(engine)
+    clock = record.pool.runtime.clock
+    for number in range(20):
+        with engine.connect() as connection:
+            connection.execute(matrix.ONE)
+        answered = clock()
+        # not in step with the kernel's ticks
+        time.sleep(0.001 * (1 + number % 7))
+        record.heard_from(clock())
+        assert record.proven_at <= answered
+
+
 # Killed by the server
 
 
