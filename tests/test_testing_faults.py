@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -69,6 +70,11 @@ def test_an_outage_ends_every_connection_and_refuses_new_ones(
         side.eventually(lambda: stats().pool_size == 3, "the floor")
 
 
+def aiosqlites_threads() -> list[str]:
+    names = (thread.name for thread in threading.enumerate())
+    return [name for name in names if "_connection_worker_thread" in name]
+
+
 ASYNCHRONOUS = {
     "mysql+aiomysql",
     "mysql+asyncmy",
@@ -113,6 +119,8 @@ def test_the_error_is_the_drivers_own(drivername: str, said: str) -> None:
         assert said in str(error).lower()
         # SQLAlchemy tells its users of a driver's errors by such a class
         assert isinstance(error, (OperationalError, InterfaceError, OSError))
+        # aiosqlite's thread has a last word for the loop
+        side.eventually(lambda: not aiosqlites_threads(), "its thread ends")
 
     if side.asynchronous:
         asyncio.run(greenlet_spawn(fail))
