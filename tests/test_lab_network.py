@@ -143,7 +143,9 @@ def test_the_kernel_ends_a_lost_connection_after_tcp_user_timeout(
     pair.client.sendall(b"x")
     with pytest.raises(OSError, match="timed out|No route"):
         pair.client.recv(1)
-    assert 0.4 < time.monotonic() - began < LONG / 2
+    # by itself it takes a quarter of an hour; how often the kernel looks
+    # depends on how long answers took before
+    assert 0.4 < time.monotonic() - began < 30.0
 
 
 def test_nothing_is_left_of_it(network: Network) -> None:
