@@ -10,6 +10,7 @@ from typing import Callable
 from typing import Iterable
 from typing import Optional
 from typing import Protocol
+import weakref
 
 from .connecting import Connecting
 from .core import PoolCore
@@ -57,6 +58,8 @@ class Chores:
         self._liveness = liveness
         self._keeper = keeper
         self.silence = Silence(pool, connecting, keeper.wake)
+        #: the grips of those who replace what came home too old
+        self.replacing: weakref.WeakSet[Grip] = weakref.WeakSet()
 
     def do(self, jobs: Iterable[Callable[[], object]]) -> None:
         """Do jobs side by side, by as many workers as there may be."""
@@ -236,6 +239,8 @@ class Chores:
         :param reason: as the ``retire`` event tells it.
         """
         grip = self._pool.inventory.tend(record)
+        if reason == "lifetime":
+            self.replacing.add(grip)
         job = partial(self._close_and_replace, record, reason, grip)
         if not self._pool.inline:
             try:

@@ -264,8 +264,7 @@ class SmartPool(Insight):
             self.upkeep.wake()
             return
         inventory.tend(record)
-        if record.going == "resize" and inventory.room_to_be > 0:
-            # enough others are leaving
+        if self._may_stay(record):
             record.going = None
             record.judge()
             inventory.put_back(record)
@@ -273,6 +272,17 @@ class SmartPool(Insight):
             self.upkeep.wake()
         else:
             self.chores.dismiss(record, str(record.going))
+
+    def _may_stay(self, record: Record) -> bool:
+        """Tell whether enough others are leaving in its place, or before it:
+        where there is no room for successors, callers miss those that go."""
+        if record.going == "resize":
+            return self.inventory.room_to_be > 0
+        return (
+            record.going == "lifetime"
+            and len(self.chores.replacing) >= self.settings.num_workers
+            and self._clock() < record.expires_at
+        )
 
     # -- what SQLAlchemy calls besides -------------------------------------
 

@@ -174,6 +174,47 @@ def test_no_connection_handed_out_has_reached_max_lifetime(
     assert engine.pool.stats().requests_errors == 0
 
 
+@matrix.on(matrix.BOTH)
+def test_those_that_grow_old_together_do_not_go_together(side: Client) -> None:
+    number, workers = 10, 2
+    engine = side.started(
+        min_size=number,
+        max_size=number,
+        num_workers=workers,
+        **{**BUSY, "ping_after": 30.0},
+    )
+    pool: Any = engine.pool
+    old = list(pool.inventory.members)
+    held = side.hold(engine, number)
+    there: set[Any] = {record.dbapi_connection for record in old}
+    fewest = [number]
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, record: Any) -> None:
+        there.add(connection)
+
+    @event.listens_for(engine, "close")
+    def close(connection: Any, record: Any) -> None:
+        there.remove(connection)
+        fewest.append(len(there))
+
+    for record in old:
+        record.early = 1.0
+    side.eventually(
+        lambda: all(record.going == "lifetime" for record in old),
+        "upkeep finds that they are old",
+    )
+    for connection in held:
+        connection.close()
+    side.eventually(
+        lambda: pool.stats().closed_lifetime == number
+        and len(there) == number,
+        "all are replaced",
+    )
+    # so many as they come home, and so many by upkeep
+    assert min(fewest) >= number - 2 * workers
+
+
 @pytest.mark.pain("jitter redrawn")
 @matrix.on(matrix.BOTH)
 def test_jitter_is_drawn_once_at_birth(
