@@ -66,17 +66,18 @@ class Stage:
             self.server.execute(f"CREATE DATABASE {base}")
             self.server.execute(f"CREATE TABLE {base}.soak {columns}")
 
-    def written(self, fate: str) -> int:
-        """How many rows of this fate there are."""
+    def written(self, fate: str) -> list[str]:
+        """Who has written rows of this fate."""
         tables = {
             "soak" if self.name == "PostgreSQL" else f"{lane.application}.soak"
             for lane in self.lanes
         }
-        ask = "SELECT COUNT(*) FROM {} WHERE fate = '{}'"
-        return sum(
-            self.server.execute(ask.format(table, fate))[0][0]
+        ask = "SELECT token FROM {} WHERE fate = '{}'"
+        return [
+            token
             for table in tables
-        )
+            for (token,) in self.server.execute(ask.format(table, fate))
+        ]
 
     def limit_connections(self, limited: bool) -> None:
         """No more for new ones than about half of what is in use."""
