@@ -148,10 +148,12 @@ def test_listeners_on_classes_hear_of_every_pool(
     def taken(*arguments: Any) -> None:
         heard.append("checkout")
 
-    before = side.pinging_engine(database, min_size=0)
+    # or a ping that takes long would have a second one opened beside it
+    sizes = {"min_size": 0, "max_size": 1}
+    before = side.pinging_engine(database, **sizes)
     with listening(target, "connect", opened, **options):
         with listening(target, "checkout", taken, **options):
-            after = side.pinging_engine(database, min_size=0)
+            after = side.pinging_engine(database, **sizes)
             for engine in (before, after):
                 for _ in range(2):
                     use(engine)

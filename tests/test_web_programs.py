@@ -193,7 +193,8 @@ def test_a_flask_application_serves_concurrent_requests_from_its_pool(
 def test_a_flask_application_answers_503_while_its_pool_is_exhausted(
     database: Database,
 ) -> None:
-    options = {"max_size": 1, "pool_timeout": 0.05}
+    # open before anyone asks, as a connect may take longer than that
+    options = {"min_size": 1, "max_size": 1, "pool_timeout": 0.05}
     with wsgi_server(database, **options) as (engine, address):
         with engine.connect():
             assert get(f"{address}/1") == (503, "busy")

@@ -69,9 +69,9 @@ def test_values_after_a_known_load(
     engine = made(kind, side, database, 2)
     scraped = Scraped(shop=engine)
     held = [engine.connect(), engine.connect()]
-    began = time.monotonic()
     waiter = beside(side, lambda: engine.connect().close())
     side.eventually(lambda: scraped.value("requests_waiting") == 1)
+    began = time.monotonic()
     assert scraped.value("connections", state="used") == 2
     assert scraped.value("connections", state="idle") == 0
     assert scraped.value("starved", cause="backlog") == 1
