@@ -84,15 +84,14 @@ class Promises(Notes):
         now, limit = self.world.now, pool.settings.max_connecting
         young = sum(now - each.begun < 1.0 for each in inventory.grants)
         # what is just being pinged may be free in a moment
-        young += sum(now - when < 0.1 for when in inventory.asked.values())
+        pinged = sum(now - when < 0.1 for when in inventory.asked.values())
         if limit is None:
             open_ = len(inventory.members)
-            begun = sum(now - each.begun < 1.0 for each in inventory.grants)
-            may_begin = not open_ or begun < max(3, open_)
+            may_begin = not open_ or young < max(3, open_)
         else:
             may_begin = len(inventory.opening) < limit
         return (
-            len(inventory.waiters) > young
+            len(inventory.waiters) > young + pinged
             and not inventory.backoff.failing
             and may_begin
         )
