@@ -7,7 +7,10 @@ from collections import deque
 from collections import OrderedDict
 import math
 import threading
+from typing import Any
 from typing import Callable
+from typing import NamedTuple
+from typing import TypeVar
 import weakref
 
 from .backoff import Backoff
@@ -22,13 +25,45 @@ from .stats import PoolStats
 from .tickets import Grant
 from .tickets import Waiter
 
+_Number = TypeVar("_Number", int, float)
+
+
+class Ledger(NamedTuple):
+    """A pool's connections, and what those that are gone have done.
+
+    It is never changed, but replaced: whoever adds up both parts, at any
+    moment and on any thread, counts each connection once.
+    """
+
+    #: every record that has, or had until its close, a connection
+    members: dict[Record, None] = {}
+    #: of those that are gone what :class:`.Record` says of one
+    uses: int = 0
+    queued: int = 0
+    usage: float = 0.0
+    long_uses: list[int] = summed([])
+
+    def entered(self, record: Record) -> Ledger:
+        return self._replace(members={**self.members, record: None})
+
+    def closed(self, record: Record) -> Ledger:
+        members = self.members.copy()
+        del members[record]
+        return Ledger(
+            members,
+            self.uses + record.uses,
+            self.queued + record.queued,
+            self.usage + record.usage,
+            summed([self.long_uses, record.long_uses]),
+        )
+
 
 class Books(Changes):
     """Who has which connection, who waits for one, and what it has cost.
 
     Names that begin with an underscore are touched with the key only; so
-    are ``members``, ``opening``, ``waiters`` and ``counts``, which others
-    may read.
+    are ``ledger``, ``opening``, ``waiters`` and ``counts``, which others may
+    read.
 
     :param settings: of the pool; replaced when it is resized.
     :param runtime: clock, chance and signals.
@@ -52,8 +87,7 @@ class Books(Changes):
         self.asked: dict[Record, float] = {}
         #: records whose connection is gone; their ``record_info`` is not
         self.empty: deque[Record] = deque(maxlen=100)
-        #: every record that has, or had until its close, a connection
-        self.members: dict[Record, None] = {}
+        self.ledger = Ledger()
         #: the connects under way, each for as long as somebody makes it
         self.opening: dict[weakref.ref[Grant], None] = {}
         #: those that took so long that others were given their room
@@ -62,11 +96,9 @@ class Books(Changes):
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         #: the counters of :class:`.PoolStats`; times in seconds
         self.counts: Counter[str] = Counter()
-        #: the waits, the connects that succeeded, and the longer ones of the
-        #: uses of connections that are gone, by their length
+        #: the waits, and the connects that succeeded, by their length
         self.waits = summed([])
         self.connects = summed([])
-        self.long_uses = summed([])
         self.backoff = Backoff(runtime.chance)
         #: when a connect last succeeded
         self.arrived_at = -math.inf
@@ -81,15 +113,25 @@ class Books(Changes):
         #: who waits for the pool to fill, or to become empty
         self._watchers: dict[Signal, Callable[[], bool]] = {}
 
+        #: what has been told of numbers that are differences, and the lock
+        #: of who tells
+        self._told: dict[str, Any] = {}
+        self._telling = threading.RLock()
+
         #: held by who changes the settings
         self.changing = threading.RLock()
 
     # -- what can be read at any time ------------------------------------
 
     @property
+    def members(self) -> dict[Record, None]:
+        """Every record that has a connection; to be read only."""
+        return self.ledger.members
+
+    @property
     def size(self) -> int:
         """Connections that are open."""
-        return len(self.members)
+        return len(self.ledger.members)
 
     @property
     def in_use(self) -> int:
@@ -110,7 +152,7 @@ class Books(Changes):
         ceiling = self.settings.ceiling
         if ceiling is None:
             return math.inf
-        return ceiling - len(self.members) - len(self.opening)
+        return ceiling - len(self.ledger.members) - len(self.opening)
 
     @property
     def grants(self) -> list[Grant]:
@@ -135,15 +177,28 @@ class Books(Changes):
     @property
     def staying(self) -> int:
         """Connections that are open or being opened, and are to be kept."""
-        kept = sum(record.going is None for record in self.members.copy())
+        kept = sum(record.going is None for record in self.members)
         return kept + len(self.opening)
 
     def stats(self) -> PoolStats:
-        """Sum up; what is counted per checkout is kept with the records."""
-        members = self.members.copy()
-        settings, counts = self.settings, self.counts
-        uses = counts["_uses"] + sum(record.uses for record in members)
-        usage = counts["usage_ms"] + sum(record.usage for record in members)
+        """Sum up; what is counted per checkout is kept with the records.
+
+        Others go on meanwhile.  What is the difference of two numbers is read
+        in such an order that it can be too small for a moment, and never too
+        large: so it does not go back if no more than the largest is told.
+        """
+        ledger, settings, counts = self.ledger, self.settings, self.counts
+        members = ledger.members
+        uses = ledger.uses + sum(record.uses for record in members)
+        queued = ledger.queued + sum(record.queued for record in members)
+        returned = uses - self.in_use
+        usage = ledger.usage + sum(record.usage for record in members)
+        long_uses = summed(
+            [ledger.long_uses, *(record.long_uses for record in members)]
+        )
+        at_once = self._at_least("at once", uses - queued)
+        short = self._at_least("short", returned - sum(long_uses))
+        usage = self._at_least("usage", usage)
         times = {
             "usage_ms": usage,
             "requests_wait_ms": counts["requests_wait_ms"],
@@ -154,9 +209,6 @@ class Books(Changes):
             for name, number in counts.copy().items()
             if not name.startswith("_") and name not in times
         }
-        connect_time = Histogram(
-            tuple(self.connects), counts["_successful_connects"]
-        )
         return PoolStats(
             pool_min=settings.min_size,
             pool_max=settings.ceiling or 0,
@@ -168,20 +220,27 @@ class Books(Changes):
             requests_num=uses + counts["requests_errors"],
             **{name: round(1000 * seconds) for name, seconds in times.items()},
             **plain,
-            wait_time=_histogram(self.waits, uses, counts["requests_wait_ms"]),
-            use_time=_histogram(
-                summed([self.long_uses, *(rec.long_uses for rec in members)]),
-                uses - self.in_use,
-                usage,
+            wait_time=_histogram(
+                self.waits, at_once, counts["requests_wait_ms"]
             ),
-            connect_time=connect_time,
+            use_time=_histogram(long_uses, short, usage),
+            connect_time=_histogram(
+                self.connects, 0, counts["_successful_connects"]
+            ),
         )
 
+    def _at_least(self, name: str, number: _Number) -> _Number:
+        with self._telling:
+            told: _Number = max(number, self._told.get(name, number))
+            self._told[name] = told
+            return told
 
-def _histogram(tally: list[int], count: int, seconds: float) -> Histogram:
-    """Those of ``count`` that are not in the tally were the shortest."""
-    shortest = tally[0] + max(count - sum(tally), 0)
-    return Histogram((shortest, *tally[1:]), seconds)
+
+def _histogram(tally: list[int], shortest: int, seconds: float) -> Histogram:
+    """
+    :param shortest: how many more there were in the first bucket.
+    """
+    return Histogram((tally[0] + shortest, *tally[1:]), seconds)
 
 
 def _there(connects: dict[weakref.ref[Grant], None]) -> list[Grant]:

@@ -64,6 +64,8 @@ class Checkout:
                 record = self._taken(outcome, since, timeout)
             if self._admit(record, ends):
                 record.who = self._pool.runtime.who()
+                # in this order, see stats()
+                record.queued += waited
                 record.uses += 1
                 record.served = record.uses, record.taken_at - since
                 if self._pool.inventory.retired:

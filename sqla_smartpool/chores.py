@@ -277,7 +277,7 @@ class Chores:
     def drain(self) -> None:
         """Replace every connection."""
         resting = self._pool.inventory.resting()
-        for record in self._pool.inventory.members.copy():
+        for record in self._pool.inventory.members:
             if record not in resting:
                 self.dismiss_later(record, "drain")
         self.do(partial(self.renew, record, "drain") for record in resting)
@@ -291,7 +291,7 @@ class Chores:
 
     def mark_all(self, reason: str) -> None:
         """Have each closed as it comes home."""
-        for record in self._pool.inventory.members.copy():
+        for record in self._pool.inventory.members:
             record.going = reason
             record.judge()
 

@@ -105,7 +105,7 @@ class Connecting:
                 "the connection had ended as soon as it was opened"
             )
         mine = _driver_connection(record)
-        for other in self._pool.inventory.members.copy():
+        for other in self._pool.inventory.members:
             if _driver_connection(other) is mine:
                 record.dbapi_connection = None  # it is the other's
                 raise InvalidRequestError(

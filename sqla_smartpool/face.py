@@ -23,7 +23,7 @@ class QueuePoolFace(PoolCore):
             inventory.settings = inventory.settings.changed(**changes)
         surplus = inventory.room < 0
         resting = inventory.resting()
-        for record in inventory.members.copy():
+        for record in inventory.members:
             if surplus and record.going is None and record not in resting:
                 # goes when it comes home, unless enough others have gone
                 record.going = "resize"

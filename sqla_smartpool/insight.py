@@ -51,7 +51,7 @@ class Insight(QueuePoolFace):
         inventory, now = self.inventory, self.runtime.clock()
         idle, tending = set(inventory.resting()), inventory.tending.copy()
         found = []
-        for record in inventory.members.copy():
+        for record in inventory.members:
             state = "in use"
             if record in tending:
                 state = "upkeep"

@@ -30,7 +30,6 @@ from .backoff import is_authentication_error
 from .books import Books
 from .exc import without_traceback
 from .histogram import bucket_of
-from .histogram import summed
 from .record import Grip
 from .record import Record
 from .runtime import Runtime
@@ -133,11 +132,11 @@ class Inventory(Books):
 
         :param idle: nobody holds the connection, so it can be handed out.
         """
-        if record in self.members:
+        if record in self.ledger.members:
             return  # is made for the second time
         now = self.arrived_at = self._runtime.clock()
         # in this order: who dismisses all finds it at one place or the other
-        self.members[record] = None
+        self.ledger = self.ledger.entered(record)
         self._connect_ended(grant)
         took = now - grant.begun
         self.count("connections_ms", took)
@@ -229,19 +228,14 @@ class Inventory(Books):
 
         :param reason: for which the pool closed it.
         """
-        if self.members.pop(record, self) is self:
+        if record not in self.ledger.members:
             return  # was dropped with all others by a fork
         if reason is not None:
             known = reason in ("idle", "lifetime", "unhealthy")
             self.counts["closed_" + (reason if known else "other")] += 1
-        # its books are closed, and a later connection opens new ones
-        self.counts["_uses"] += record.uses
-        self.count("usage_ms", record.usage)
-        self.long_uses = summed([self.long_uses, record.long_uses])
-        record.uses, record.usage, record.long_uses = 0, 0.0, None
+        self.ledger = self.ledger.closed(record)
         if reason in (None, "unhealthy") and record.dbapi_connection is None:
-            detached = reason is None and not record.broken
-            self.empty.append(record.heir() if detached else record)
+            self.empty.append(record.heir())
 
     def set_aside(self, since: float) -> None:
         """Take the idle ones without proof of life since then off the way.
@@ -465,8 +459,8 @@ class Inventory(Books):
         """
         if self.settings.max_connecting is not None or self._impatient:
             return False
-        return 0 < len(self.members) and self._young() >= max(
-            _AT_LEAST, len(self.members)
+        return 0 < len(self.ledger.members) and self._young() >= max(
+            _AT_LEAST, len(self.ledger.members)
         )
 
     def _connect_delay(self, now: float) -> float:

@@ -234,6 +234,9 @@ class Liveness:
 
     def _end_here(self, record: Record, dead: bool) -> None:
         pool = self._pool
+        # a farewell to who is gone is an error of the driver's, which keeps
+        # some of them from closing
+        dead = dead or record.is_dead()
         token = closing_the_dead.set(dead)
         try:
             if dead and record.line is not None:

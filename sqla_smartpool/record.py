@@ -108,6 +108,7 @@ class Record(_ConnectionRecord):
         "who",
         "taken",
         "uses",
+        "queued",
         "served",
         "usage",
         "long_uses",
@@ -125,8 +126,10 @@ class Record(_ConnectionRecord):
 
     def __init__(self, pool: Owner) -> None:
         self.pool = pool
-        #: how many checkouts it has served, and for how long in all
+        #: how many checkouts it has served, how many of these had to wait for
+        #: their turn, and for how long it was in use in all, in seconds
         self.uses = 0
+        self.queued = 0
         self.usage = 0.0
         #: the last checkout that did not have it at once, by ``uses``, and
         #: how long that took
@@ -307,9 +310,10 @@ class Record(_ConnectionRecord):
     def heir(self) -> Record:
         """Return an empty record that takes over its ``record_info``.
 
-        A connection that was dropped is detached, and then ended, which may
-        take a while on an event loop; after that SQLAlchemy checks the record
-        in, whoever has it by then.
+        This one goes on being counted for what it did.  And a connection that
+        was dropped is detached, and then ended, which may take a while on an
+        event loop; after that SQLAlchemy checks the record in, whoever has it
+        by then.
         """
         heir = Record(self.pool)
         heir.__dict__["record_info"] = self.record_info

@@ -27,7 +27,9 @@ _ESTABLISHED = 1  # TCP_ESTABLISHED in linux/tcp_states.h
 #: where tcpi_last_data_recv stands in struct tcp_info (linux/tcp.h)
 _LAST_DATA_RECV = slice(52, 56)
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
-_PEEK = socket.MSG_PEEK | getattr(socket, "MSG_DONTWAIT", 0)
+_DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
+_PEEK = socket.MSG_PEEK | _DONTWAIT
+_UNIX = getattr(socket, "AF_UNIX", None)
 
 
 def _fileno(connection: Any) -> Any:
@@ -119,9 +121,24 @@ class Line:
         try:
             if self._tcp and _TCP_INFO is not None:
                 return not self._established()
-            return self._identify() != self._identity or self._peek() == b""
+            if self._identify() != self._identity:
+                return True
+            came = self._peek()
+            return came == b"" or (came is not None and self._has_left())
         except OSError:
             return True
+
+    def _has_left(self) -> bool:
+        """Tell whether the peer is gone, whatever it said before."""
+        if self._view.family != _UNIX:
+            return False
+        try:
+            self._view.send(b"", _DONTWAIT)
+        except BrokenPipeError:
+            return True  # whoever sends is told, be it nothing
+        except BlockingIOError:
+            pass  # it stands, and does not read
+        return False
 
     def _established(self) -> bool:
         look = self._view.getsockopt

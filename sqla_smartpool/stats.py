@@ -16,8 +16,8 @@ class PoolStats:
     """The state of a pool and what it has done so far.
 
     The names are those of psycopg_pool where it has one.  Gauges tell of
-    this moment, counters of the time since the pool was created; times are
-    in milliseconds.
+    this moment, counters of the time since the pool was created, and never
+    go back; times are in milliseconds.
 
     .. versionadded:: 0.1
     """

@@ -174,7 +174,7 @@ class Upkeep:
             idle,
             [
                 (record, record.retire_at)
-                for record in inventory.members.copy()
+                for record in inventory.members
                 if record not in elsewhere and record.going is None
             ],
             len(inventory.opening)
@@ -211,7 +211,7 @@ class Upkeep:
     def _reclaim(self, now: float) -> None:
         inventory = self._pool.inventory
         resting = set(inventory.resting())
-        for record in inventory.members.copy():
+        for record in inventory.members:
             left = certain_in(record, record in resting, now)
             if left:
                 self.wake(left)
@@ -257,7 +257,7 @@ class Upkeep:
     def suspect_all(self) -> None:
         """Have every connection answer a ping before it is handed out."""
         now = self._pool.runtime.clock()
-        for record in self._pool.inventory.members.copy():
+        for record in self._pool.inventory.members:
             record.suspect(now)
         self.wake()
 

@@ -102,7 +102,7 @@ class WatchedPool:
     def in_use(self) -> list[Checkout]:
         inventory = self._pool.inventory
         elsewhere = {*inventory.resting(), *inventory.tending.copy()}
-        members = inventory.members.copy()
+        members = inventory.members
         return [record for record in members if record not in elsewhere]
 
     def waits(self) -> list[Wait]:

@@ -22,6 +22,7 @@ class Connection:
     """Stands for a record: what the books need of one."""
 
     uses = 0
+    queued = 0
     usage = 0.0
     long_uses: Optional[list[int]] = None
     going: Optional[str] = None

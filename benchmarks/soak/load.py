@@ -7,6 +7,7 @@ Written once, as coroutines: in a thread nothing in them ever waits.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import nullcontext
 import random
 import threading
@@ -58,6 +59,7 @@ class Visit:
         self.thread = threading.get_ident()
         self._chance = chance
         self._words = WORDS[lane.kind.server]
+        self._deed = chance.choices([*_DEEDS], [*_DEEDS.values()])[0]
         self._kept = True
         patience = None
         if chance.random() < 0.1:
@@ -86,13 +88,12 @@ class Visit:
 
     async def _check_out_and_use(self) -> None:
         connection = await self._check_out()
-        deed = self._chance.choices([*_DEEDS], [*_DEEDS.values()])[0]
         try:
             fairy = self._fairy(connection)
             self._claim(fairy)
             try:
                 await self._examine(connection)
-                await getattr(self, f"_{deed}")(connection)
+                await getattr(self, f"_{self._deed}")(connection)
             finally:
                 self._release(fairy)
                 if not self._kept:
@@ -141,6 +142,10 @@ class Visit:
             self.token,
             other,
         )
+        visits = fairy.info.setdefault("visits", deque(maxlen=4))
+        #: who had it before, and what they did, for the reader
+        self._before = [*visits]
+        visits.append((self.token, self._deed))
         fairy.info["holder"] = self.token
         self._driver_connection = driver_connection
 
@@ -168,9 +173,10 @@ class Visit:
         self.lane.judge.check(
             "no state leaks",
             tuple(value or None for value in found) == self._words.clean,
-            "{} found {}",
+            "{} found {}, after {}",
             self.token,
             found,
+            self._before,
         )
 
     # -- what is done -------------------------------------------------------
@@ -382,8 +388,10 @@ def kind_of(error: BaseException) -> str:
         return "timeout"
     drivers = ("asyncpg", "psycopg", "psycopg2", "pg8000", "aiomysql")
     drivers += ("pymysql", "MySQLdb", "asyncmy")
+    # a connect in the middle of a statement is wrapped as one, whatever fails
+    error = getattr(error, "orig", None) or error
     module = type(error).__module__.partition(".")[0]
-    if isinstance(error, (DBAPIError, OSError)) or module in drivers:
+    if isinstance(error, OSError) or module in drivers:
         return "driver"
     return "other"
 

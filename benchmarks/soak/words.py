@@ -27,8 +27,11 @@ WORDS = {
         examine="SELECT current_setting('soak.holder', true),"
         " CAST(pg_current_xact_id_if_assigned() AS text),"
         " current_setting('transaction_isolation'),"
-        " current_setting('search_path')",
-        clean=(None, None, "read committed", '"$user", public'),
+        " current_setting('search_path'),"
+        # a transaction is begun by a statement of its own, or not at all:
+        # the driver has been left in its AUTOCOMMIT mode
+        " now() = statement_timestamp()",
+        clean=(None, None, "read committed", '"$user", public', None),
         echo="SELECT CAST(:token AS text)",
         sleep="SELECT pg_sleep(:seconds)",
         settings=(

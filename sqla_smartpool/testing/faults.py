@@ -50,7 +50,7 @@ def simulate_outage(
         with _before_connects(engine, fail):
             for grant in pool.inventory.grants:
                 grant.unwanted = True  # its connect may yet succeed
-            for record in pool.inventory.members.copy():
+            for record in pool.inventory.members:
                 _kill(pool, record)
             yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import Callable
 
@@ -93,3 +94,21 @@ def test_one_of_five_killed_costs_one_reconnect_and_nobody_an_error(
     stats = engine.pool.stats()
     assert stats.connections_num == 6
     assert (stats.closed_unhealthy, stats.requests_errors) == (1, 0)
+
+
+@matrix.on(matrix.NETWORKED)
+def test_disposing_of_what_the_server_has_ended_is_no_news(
+    side: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = side.started(min_size=2, max_size=2, **QUIET)
+    pool = engine.pool
+
+    def have_ended() -> bool:
+        return all(each.is_dead() for each in pool.inventory.members)
+
+    side.server.terminate()
+    side.eventually(have_ended, "the ends are known")
+    engine.dispose()
+    # where a driver complains of what was not closed
+    gc.collect()
+    assert caplog.messages == []

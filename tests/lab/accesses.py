@@ -58,6 +58,7 @@ _IGNORED = {
     "waits",
     "connects",
     "long_uses",
+    "queued",
     "usage",
     "starttime",
     "_soft_invalidate_time",
