@@ -388,6 +388,8 @@ def kind_of(error: BaseException) -> str:
         return "timeout"
     drivers = ("asyncpg", "psycopg", "psycopg2", "pg8000", "aiomysql")
     drivers += ("pymysql", "MySQLdb", "asyncmy")
+    if isinstance(error, DBAPIError):
+        return "driver"
     # a connect in the middle of a statement is wrapped as one, whatever fails
     error = getattr(error, "orig", None) or error
     module = type(error).__module__.partition(".")[0]
