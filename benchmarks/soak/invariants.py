@@ -141,6 +141,11 @@ class Owners:
             self._tokens[id(connection)] = token
             return other
 
+    def of(self, connection: object) -> Optional[str]:
+        """Who holds it."""
+        with self._lock:
+            return self._tokens.get(id(connection))
+
     def release(self, connection: object, token: str) -> Optional[str]:
         """Strike a holder out; returns the one who was there."""
         with self._lock:

@@ -159,6 +159,7 @@ class Lane:
         self.engine = self._create_engine(port)
         self.sync_engine = getattr(self.engine, "sync_engine", self.engine)
         self.books.listen(self.sync_engine)
+        self._watch_pings()
         #: every pool that the engine has had
         self.pools = [self.pool]
 
@@ -183,6 +184,27 @@ class Lane:
             pool_logging_name=self.name,
             **{**_OPTIONS, **kind.options},
         )
+
+    def _watch_pings(self) -> None:
+        """Nobody's connection is pinged while somebody uses it."""
+        dialect = self.sync_engine.dialect
+        ping = dialect.do_ping
+
+        def do_ping(connection: Any) -> bool:
+            driver_connection = dialect.get_driver_connection(connection)
+            before = self.owners.of(driver_connection)
+            try:
+                return ping(connection)
+            finally:
+                owner = before or self.owners.of(driver_connection)
+                self.judge.check(
+                    "a connection has one owner",
+                    owner is None,
+                    "what {} holds was pinged",
+                    owner,
+                )
+
+        dialect.do_ping = do_ping
 
     @property
     def application(self) -> str:
