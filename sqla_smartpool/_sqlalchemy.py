@@ -12,11 +12,14 @@ fails when one of them changes.  Beside what is imported and listed here:
   and by whether it invalidates by itself what it does not return;
 * what ``util.only_once`` remembers is mended by
   :func:`let_first_connect_begin`;
+* how a dialect sets the options of a connection is completed by
+  :func:`cut_whose_options_are_interrupted`;
 * ``create_async_engine`` tells plugins ``_is_async``.
 """
 
 from __future__ import annotations
 
+from functools import wraps
 from importlib import import_module
 import inspect
 import re
@@ -47,6 +50,7 @@ __all__ = (
     "MODULE",
     "_ConnectionRecord",
     "await_",
+    "cut_whose_options_are_interrupted",
     "greenlet_spawn",
     "let_first_connect_begin",
     "missing",
@@ -65,6 +69,9 @@ CHECKED = ((2, 0), (2, 1))
 #: what is called or overridden, with its parameters
 PARAMETERS = {
     "engine.default:DefaultDialect._do_ping_w_event": "self dbapi_connection",
+    "engine.default:DefaultDialect._set_connection_characteristics": (
+        "self connection characteristics"
+    ),
     "pool.base:Pool._close_connection": "self connection terminate",
     "pool.base:Pool._create_connection": "self",
     "pool.base:Pool._do_get": "self",
@@ -151,6 +158,30 @@ def ping(dialect: Any, connection: Any) -> bool:
     except AttributeError:  # better than to take each one for dead
         ask = dialect.do_ping
     return bool(ask(connection))
+
+
+def cut_whose_options_are_interrupted(dialect: Any) -> None:
+    """Have a connection cut when its user is cancelled, or interrupted, while
+    an option such as an isolation level is being set.
+
+    SQLAlchemy cuts those whose statements are interrupted, and takes options
+    back on return only once they are set.  One that is set in part, such as
+    AUTOCOMMIT, would reach whoever comes next.
+    """
+    set_options = getattr(dialect, "_set_connection_characteristics", None)
+    if set_options is None or hasattr(set_options, "__wrapped__"):
+        return
+
+    @wraps(set_options)
+    def set_or_cut(connection: Any, options: Any) -> None:
+        try:
+            set_options(connection, options)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                connection.invalidate(error)
+            raise
+
+    dialect._set_connection_characteristics = set_or_cut
 
 
 def was_collected(caller: FrameType) -> bool:

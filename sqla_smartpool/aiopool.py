@@ -107,7 +107,10 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
         self, connection: DBAPIConnection, *, terminate: bool = False
     ) -> None:
         close = functools.partial(
-            super()._close_connection, connection, terminate=terminate
+            super()._close_connection,
+            connection,
+            # which says farewell as well, but closes in any case
+            terminate=terminate or self._dialect.has_terminate,
         )
         collected = was_collected(sys._getframe(1))
         if self.runtime.closed and (collected or _get_running_loop() is None):

@@ -15,6 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.pool import Pool
 from sqlalchemy.pool import PoolProxiedConnection
 
+from ._sqlalchemy import cut_whose_options_are_interrupted
 from ._sqlalchemy import let_first_connect_begin
 from .checkout import Checkout
 from .connecting import Connecting
@@ -287,6 +288,8 @@ class SmartPool(Insight):
     # -- what SQLAlchemy calls besides -------------------------------------
 
     def _create_connection(self) -> ConnectionPoolEntry:
+        # not earlier, as an engine sets its dialect when it has its pool
+        cut_whose_options_are_interrupted(self._dialect)
         record = Record(self)
         record.get_connection()
         return record

@@ -106,7 +106,8 @@ class Logs(logging.Handler):
         self._judge.check("logs", excused, "{} {}", name, text)
 
     def _is_excused(self, text: str, name: str) -> bool:
-        recent = self._judge.recent(2.0, name)
+        # sessions that were opened under a limit of the server's keep it
+        recent = self._judge.recent(_WAITED if _RESET in text else 2.0, name)
         if any("query" in window.allows for window in recent):
             return True
         now = time.monotonic()

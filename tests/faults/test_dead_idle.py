@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from typing import Any
 from typing import Callable
 
 import pytest
@@ -94,6 +95,22 @@ def test_one_of_five_killed_costs_one_reconnect_and_nobody_an_error(
     stats = engine.pool.stats()
     assert stats.connections_num == 6
     assert (stats.closed_unhealthy, stats.requests_errors) == (1, 0)
+
+
+@matrix.on([case for case in matrix.TCP if "aiomysql" in case.drivername])
+def test_a_farewell_that_fails_ends_the_connection_all_the_same(
+    side: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = side.started(min_size=1, max_size=1, **QUIET)
+    with engine.connect() as connection:
+        driver_connection: Any = connection.connection.driver_connection
+
+    async def fail() -> None:
+        raise ConnectionResetError("Connection lost")
+
+    monkeypatch.setattr(driver_connection, "ensure_closed", fail)
+    engine.dispose()
+    assert driver_connection.closed
 
 
 @matrix.on(matrix.NETWORKED)

@@ -4,6 +4,7 @@ may take time, fail, or be cancelled."""
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 import sqlite3
 from typing import Any
 
@@ -14,6 +15,8 @@ from sqla_smartpool import SmartPool
 from sqla_smartpool._sqlalchemy import await_
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from tests.lab import matrix
+from tests.lab.awaits import Awaits
+from tests.lab.awaits import Moment
 from tests.lab.manual import ManualRuntime
 from tests.lab.matrix import Client
 from tests.lab.matrix import ONE
@@ -113,3 +116,34 @@ def test_a_cancellation_while_it_is_taken_back_costs_that_connection(
     side.eventually(lambda: session not in side.sessions(), "it is cut")
     side.use(engine, 1)
     assert pool.stats().reclaimed == 0
+
+
+@pytest.mark.parametrize("moment", Moment)
+@matrix.on([case for case in matrix.TCP if case.asynchronous])
+def test_an_option_whose_setting_is_cancelled_reaches_nobody_else(
+    side: Client, moment: Moment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "psycopg" in side.case.drivername:
+        # it awaits after it has been set, once in a while
+        monkeypatch.setattr("psycopg.waiting.MAX_BUSY_TIME", 0.0)
+    engine = side.started(min_size=1, max_size=1, **QUIET)
+    at, awaits = 1, None
+    while awaits is None or awaits.done:
+        connection = engine.connect()
+        with Awaits(at, moment) as awaits, suppress(asyncio.CancelledError):
+            await_(
+                asyncio.ensure_future(
+                    greenlet_spawn(
+                        connection.execution_options,
+                        isolation_level="AUTOCOMMIT",
+                    )
+                )
+            )
+        connection.close()
+        with engine.connect() as connection:
+            dbapi_connection = connection.connection.dbapi_connection
+            left = engine.dialect.detect_autocommit_setting(dbapi_connection)
+            assert not left, awaits
+            assert connection.scalar(ONE) == 1
+        at += 1
+    assert engine.pool.stats().reclaimed == 0
