@@ -294,13 +294,12 @@ def test_a_doubt_about_a_connection_does_not_outlive_it(tmp_path: Any) -> None:
         **QUIET,  # type: ignore[arg-type]
     )
     pool: Any = engine.pool
-    connection = engine.raw_connection()
-    record: Any = connection._connection_record  # type: ignore[attr-defined]
+    record = pool._do_get()
     # as a look does that comes just before somebody holds it
     record.doubted = record.uses
-    connection.invalidate()
-    connection.close()
-    assert pool._do_get() is record
+    # as SQLAlchemy does for a listener of "checkout"
+    record.invalidate()
+    record.get_connection()
     pool.upkeep._reclaim(0.0)  # the first look at this one
     assert pool.stats().reclaimed == 0
 

@@ -152,7 +152,8 @@ def test_silence_on_old_connections_costs_callers_one_ping_and_no_error(
     assert not before & {r.dbapi_connection for r in pool.inventory.members}
     stats = pool.stats()
     assert (stats.requests_errors, stats.returns_bad) == (0, 0)
-    assert stats.closed_unhealthy == len(before)
+    # and, on a busy machine, new ones that take long to answer
+    assert stats.closed_unhealthy >= len(before)
 
 
 @on(BOTH)
