@@ -118,10 +118,29 @@ def test_a_cancellation_while_it_is_taken_back_costs_that_connection(
     assert pool.stats().reclaimed == 0
 
 
+AUTOCOMMIT = {"isolation_level": "AUTOCOMMIT"}
+
+
+def of_a_connection(engine: Any) -> None:
+    connection = engine.connect()
+    try:
+        connection.execution_options(**AUTOCOMMIT)
+    finally:
+        connection.close()
+
+
+def of_an_engine(engine: Any) -> None:
+    engine.execution_options(**AUTOCOMMIT).connect().close()
+
+
 @pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("set_option", [of_a_connection, of_an_engine])
 @matrix.on([case for case in matrix.TCP if case.asynchronous])
 def test_an_option_whose_setting_is_cancelled_reaches_nobody_else(
-    side: Client, moment: Moment, monkeypatch: pytest.MonkeyPatch
+    side: Client,
+    set_option: Any,
+    moment: Moment,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if "psycopg" in side.case.drivername:
         # it awaits after it has been set, once in a while
@@ -129,17 +148,8 @@ def test_an_option_whose_setting_is_cancelled_reaches_nobody_else(
     engine = side.started(min_size=1, max_size=1, **QUIET)
     at, awaits = 1, None
     while awaits is None or awaits.done:
-        connection = engine.connect()
         with Awaits(at, moment) as awaits, suppress(asyncio.CancelledError):
-            await_(
-                asyncio.ensure_future(
-                    greenlet_spawn(
-                        connection.execution_options,
-                        isolation_level="AUTOCOMMIT",
-                    )
-                )
-            )
-        connection.close()
+            await_(asyncio.ensure_future(greenlet_spawn(set_option, engine)))
         with engine.connect() as connection:
             dbapi_connection = connection.connection.dbapi_connection
             left = engine.dialect.detect_autocommit_setting(dbapi_connection)
