@@ -56,6 +56,8 @@ class Situation:
     #: everybody who has a connection waits for another one
     deadlocked: bool = False
     paused: bool = False
+    #: it has been stopped
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,13 @@ def diagnose(seen: Situation) -> Diagnosis:
     """Tell what keeps callers of a pool waiting."""
     long = _far_too_long(seen)
     holders = tuple(seen.holders)
+    if seen.closed:
+        return Diagnosis(
+            Cause.PAUSED,
+            "the pool has been stopped, and refuses whoever comes",
+            "call start(), which opens it again",
+            holders,
+        )
     if seen.paused:
         return Diagnosis(
             Cause.PAUSED,

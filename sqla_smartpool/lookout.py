@@ -7,6 +7,7 @@ import logging
 import math
 from typing import Optional
 
+from .diagnosis import Cause
 from .diagnosis import diagnose
 from .diagnosis import Diagnosis
 from .diagnosis import Situation
@@ -70,10 +71,15 @@ class Lookout:
         :param leaving: has waited until now.
         """
         now = self._watched.clock()
-        if self._diagnosis is None or now - self._diagnosed_at >= _FRESH:
-            self._diagnosis = diagnose(self._situation(now, leaving))
-            self._diagnosed_at = now
-        return self._diagnosis
+        known, paused = self._diagnosis, self._watched.paused
+        if (
+            known is None
+            or now - self._diagnosed_at >= _FRESH
+            or paused is not (known.cause is Cause.PAUSED)
+        ):
+            known = diagnose(self._situation(now, leaving))
+            self._diagnosis, self._diagnosed_at = known, now
+        return known
 
     def _situation(self, now: float, leaving: Who) -> Situation:
         watched = self._watched
@@ -88,6 +94,7 @@ class Lookout:
             ),
             deadlocked=self._is_deadlocked(waits, leaving),
             paused=watched.paused,
+            closed=watched.closed,
         )
 
     # -- waits -------------------------------------------------------------

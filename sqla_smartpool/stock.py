@@ -62,7 +62,7 @@ class StockObserver:
     """Watches the stock pool of one engine, for :func:`observe`."""
 
     clock = staticmethod(time.monotonic)
-    paused = False
+    paused = closed = False
 
     def __init__(self, engine: Engine) -> None:
         self._engine = weakref.ref(engine)

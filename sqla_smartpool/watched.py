@@ -43,6 +43,9 @@ class Watched(Protocol):
     def paused(self) -> bool: ...
 
     @property
+    def closed(self) -> bool: ...
+
+    @property
     def error(self) -> Optional[BaseException]:
         """What the last connect said, if it failed."""
 
@@ -94,6 +97,10 @@ class WatchedPool:
     @property
     def paused(self) -> bool:
         return self._pool.inventory.paused
+
+    @property
+    def closed(self) -> bool:
+        return self._pool.inventory.closed
 
     @property
     def error(self) -> Optional[BaseException]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sqla_smartpool import Cause
 from sqla_smartpool import PoolClosedError
 from sqla_smartpool import PoolTimeoutError
 from tests.lab import matrix
@@ -223,3 +224,15 @@ def test_check_tells_how_many_were_checked_and_replaced(
     assert (stats.connections_num, stats.closed_unhealthy) == (5, 1)
     assert side.has(4)() and before - {killed} < side.sessions()
     assert side.wait(pool.check()) == (4, 0)
+
+
+@matrix.on(matrix.BOTH)
+def test_a_pause_and_a_stop_are_told_at_once(side: Client) -> None:
+    pool: Any = side.smart(max_size=1).pool
+    assert pool.diagnosis().cause is Cause.BACKLOG
+    side.wait(pool.pause())
+    assert "resume()" in pool.diagnosis().remedy
+    side.wait(pool.resume())
+    assert pool.diagnosis().cause is Cause.BACKLOG
+    side.wait(pool.stop())
+    assert "start()" in pool.diagnosis().remedy
