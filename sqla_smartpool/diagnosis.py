@@ -181,6 +181,13 @@ def _database(seen: Situation, holders: tuple[Holder, ...]) -> Diagnosis:
 
 
 def _backlog(seen: Situation, holders: tuple[Holder, ...]) -> Diagnosis:
+    if not seen.waiting and not holders:
+        return Diagnosis(
+            Cause.BACKLOG,
+            "nobody waits, and no connection is known to be in use",
+            "none at this moment: ask again while callers wait, best where "
+            "the TimeoutError is caught",
+        )
     busy = sum(holder.in_database for holder in holders)
     usual = "" if seen.usual is None else f" of up to {seen.usual:g} s each"
     finding = (
