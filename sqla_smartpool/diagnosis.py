@@ -190,9 +190,13 @@ def _backlog(seen: Situation, holders: tuple[Holder, ...]) -> Diagnosis:
         )
     busy = sum(holder.in_database for holder in holders)
     usual = "" if seen.usual is None else f" of up to {seen.usual:g} s each"
+    # in the error of who has just given up waiting, only the others count
+    waiting = (
+        f"{seen.waiting} callers wait" if seen.waiting else "no other waits"
+    )
     finding = (
-        f"{seen.waiting} callers wait for {len(holders)} connections in use"
-        f"{usual}; {busy} of these are in the database at this moment"
+        f"{waiting} for {len(holders)} connections in use{usual}; {busy} of "
+        "these are in the database at this moment"
     )
     remedy = (
         "find the slow queries, or what the database waits for"
