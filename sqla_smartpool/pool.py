@@ -70,8 +70,8 @@ class SmartPool(Insight):
         opened together; by default ``pool_size + max_overflow``.
     :param keep_alive: how long a connection beyond ``min_size`` may sit
         unused before it is closed; 900.
-    :param max_lifetime: the age that no connection handed out has reached;
-        3600.  Each is replaced in the background up to 10 % earlier.
+    :param max_lifetime: no connection of this age is handed out; 3600.
+        Each is replaced in the background up to 10 % earlier.
     :param recycle: (``pool_recycle``) SQLAlchemy's name for
         ``max_lifetime``; -1: for ever.
     :param check_interval: how often upkeep looks at the pool when nothing
@@ -89,7 +89,7 @@ class SmartPool(Insight):
     :param network_timeout: within this time the kernel ends what waits for
         a peer that is gone; 60.  None: sockets are left alone.
     :param num_workers: the most connects, pings and closes that upkeep does
-        at a time, prewarming apart; 3.
+        at a time, :meth:`start` apart; 3.
     :param max_connecting: the most connects in flight; None: for callers as
         many as connections are open, and at least 3, or one for each of them
         while none is open.
