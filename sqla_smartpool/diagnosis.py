@@ -117,8 +117,9 @@ def diagnose(seen: Situation) -> Diagnosis:
     if seen.paused:
         return Diagnosis(
             Cause.PAUSED,
-            "the pool is paused, and hands out nothing",
-            "call resume() when the database is ready again",
+            "the pool was paused or stopped, and hands out nothing",
+            "call resume() when the database is ready again, or start() "
+            "after a stop()",
             holders,
         )
     if seen.deadlocked:
