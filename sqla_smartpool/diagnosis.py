@@ -191,14 +191,13 @@ def _backlog(seen: Situation, holders: tuple[Holder, ...]) -> Diagnosis:
         )
     busy = sum(holder.in_database for holder in holders)
     usual = "" if seen.usual is None else f" of up to {seen.usual:g} s each"
-    # in the error of who has just given up waiting, only the others count
-    waiting = (
-        f"{seen.waiting} callers wait" if seen.waiting else "no other waits"
-    )
-    finding = (
-        f"{waiting} for {len(holders)} connections in use{usual}; {busy} of "
-        "these are in the database at this moment"
-    )
+    finding = f"{len(holders)} connections are in use{usual}"
+    if seen.waiting:
+        finding = (
+            f"{seen.waiting} callers wait for {len(holders)} connections in "
+            f"use{usual}"
+        )
+    finding += f"; {busy} of these are in the database at this moment"
     remedy = (
         "find the slow queries, or what the database waits for"
         if holders and 2 * busy >= len(holders)
