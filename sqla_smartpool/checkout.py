@@ -224,7 +224,7 @@ class Checkout:
             f"{timeout or 0:.2f}; after {waited:.2f} s: {stats.pool_in_use} "
             f"of {stats.pool_max or 'any number'} in use, "
             f"{stats.pool_available} idle, {stats.pool_connecting} being "
-            f"opened, {stats.requests_waiting} waiting"
+            f"opened, {stats.requests_waiting} others waiting"
         )
         kind = exc.PoolTimeoutError
         if refusal is Refusal.OVERLOADED:

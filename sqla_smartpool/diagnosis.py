@@ -126,8 +126,9 @@ def diagnose(seen: Situation) -> Diagnosis:
     if seen.paused:
         return Diagnosis(
             Cause.PAUSED,
-            "the pool is paused, and hands out nothing",
-            "call resume() when the database is ready again",
+            "the pool was paused or stopped, and hands out nothing",
+            "call resume() when the database is ready again, or start() "
+            "after a stop()",
             holders,
         )
     if seen.deadlocked:
@@ -190,12 +191,22 @@ def _database(seen: Situation, holders: tuple[Holder, ...]) -> Diagnosis:
 
 
 def _backlog(seen: Situation, holders: tuple[Holder, ...]) -> Diagnosis:
+    if not seen.waiting and not holders:
+        return Diagnosis(
+            Cause.BACKLOG,
+            "nobody waits, and no connection is known to be in use",
+            "none at this moment: ask again while callers wait, best where "
+            "the TimeoutError is caught",
+        )
     busy = sum(holder.in_database for holder in holders)
     usual = "" if seen.usual is None else f" of up to {seen.usual:g} s each"
-    finding = (
-        f"{seen.waiting} callers wait for {len(holders)} connections in use"
-        f"{usual}; {busy} of these are in the database at this moment"
-    )
+    finding = f"{len(holders)} connections are in use{usual}"
+    if seen.waiting:
+        finding = (
+            f"{seen.waiting} callers wait for {len(holders)} connections in "
+            f"use{usual}"
+        )
+    finding += f"; {busy} of these are in the database at this moment"
     remedy = (
         "find the slow queries, or what the database waits for"
         if holders and 2 * busy >= len(holders)

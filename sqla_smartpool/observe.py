@@ -89,9 +89,16 @@ def sync_engine_of(engine: Union[Engine, AsyncEngine]) -> Engine:
     """Return the engine that has the pool and its events.
 
     Without an import of AsyncEngine, which brings the ORM along.
+
+    :raises sqlalchemy.exc.ArgumentError: it is a pool, or something else.
     """
     found: Any = engine
-    return getattr(found, "sync_engine", found)  # type: ignore[no-any-return]
+    found = getattr(found, "sync_engine", found)
+    if not isinstance(found, Engine):
+        raise sa_exc.ArgumentError(
+            f"an Engine or AsyncEngine is needed, not a {type(found).__name__}"
+        )
+    return found
 
 
 def observer_of(sync_engine: Engine) -> Union[OwnObserver, StockObserver]:

@@ -71,8 +71,8 @@ class SmartPool(Insight):
         opened together; by default ``pool_size + max_overflow``.
     :param keep_alive: how long a connection beyond ``min_size`` may sit
         unused before it is closed; 900.
-    :param max_lifetime: the age that no connection handed out has reached;
-        3600.  Each is replaced in the background up to 10 % earlier.
+    :param max_lifetime: no connection of this age is handed out; 3600.
+        Each is replaced in the background up to 10 % earlier.
     :param recycle: (``pool_recycle``) SQLAlchemy's name for
         ``max_lifetime``; -1: for ever.
     :param check_interval: how often upkeep looks at the pool when nothing
@@ -82,7 +82,7 @@ class SmartPool(Insight):
     :param ping_after: a connection without proof of life for this long is
         pinged, by upkeep before anyone needs it, or else at checkout; 30, or
         less once connections are found to die of idleness sooner, which is
-        logged.  Who passes it is told what to pass instead.
+        logged.  If you pass it, what to pass instead is logged.
     :param pre_ping: (``pool_pre_ping``) ``ping_after=0``: ping at every
         checkout; False.
     :param ping_timeout: after this long without an answer a ping has failed
@@ -90,10 +90,10 @@ class SmartPool(Insight):
     :param network_timeout: within this time the kernel ends what waits for
         a peer that is gone; 60.  None: sockets are left alone.
     :param num_workers: the most connects, pings and closes that upkeep does
-        at a time, prewarming apart; 3.
-    :param max_connecting: the most connects in flight; None: for callers as
-        many as connections are open, and at least 3, or one for each of them
-        while none is open.
+        at a time, :meth:`start` apart; 3.
+    :param max_connecting: the most connects in flight.  None, for callers: as
+        many as connections are open, but at least 3, and no limit while none
+        is open.  While connects fail it is one.
     :param reconnect_timeout: how long a checkout goes on waiting while
         connects fail, before the driver's error is raised; 0.
     :param max_waiting: the most callers that may wait without a connect

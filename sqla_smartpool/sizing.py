@@ -215,10 +215,12 @@ def _cost(window: Window, size: int) -> str:
     each = (window.used + window.waited) / window.uses
     wait = part * each / (size - window.demand)
     return (
-        f"{100 * part:.2g} % of its callers would have waited, and the "
-        f"average over all had been {_ms(wait)}"
+        f"{100 * part:.2g} % of its callers would have waited, which makes "
+        f"{_ms(wait)} on average over all callers"
     )
 
 
 def _ms(seconds: float) -> str:
+    if seconds >= 1.0:
+        return f"{seconds:.1f} s"
     return f"{1000 * seconds:.3g} ms"

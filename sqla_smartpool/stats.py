@@ -17,7 +17,7 @@ class PoolStats:
 
     The names are those of psycopg_pool where it has one.  Gauges tell of
     this moment, counters of the time since the pool was created, and never
-    go back; times are in milliseconds.
+    go back.  Times are in milliseconds, those of histograms in seconds.
 
     .. versionadded:: 0.1
     """
@@ -71,7 +71,7 @@ class PoolStats:
     checks_num: int = 0
     #: pings that failed
     checks_failed: int = 0
-    #: connections that were lost to an asynchronous exception, and found
+    #: connections that an exception such as Ctrl-C's had torn out, and found
     reclaimed: int = 0
 
     #: how long checkouts waited; those served at once are in its first bucket

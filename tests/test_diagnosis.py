@@ -48,6 +48,17 @@ def test_many_short_holders_are_a_backlog() -> None:
     assert "max_size" in found.remedy
 
 
+def test_who_has_given_up_waiting_is_not_told_that_nobody_waits() -> None:
+    found = diagnose(Situation(held(*[0.03] * 5), waiting=0, usual=0.05))
+    assert found.finding.startswith("5 connections are in use")
+
+
+def test_an_unused_pool_is_not_said_to_be_too_small() -> None:
+    found = diagnose(Situation([], waiting=0))
+    assert "nobody waits" in found.finding
+    assert "max_size" not in found.remedy
+
+
 def test_long_holders_who_wait_for_the_database_do_not_leak() -> None:
     slow = held(300.0, 200.0, 100.0, in_database=True)
     found = diagnose(Situation(slow, waiting=4, usual=0.02))

@@ -21,6 +21,7 @@ from sqlalchemy import create_engine
 from sqlalchemy import Engine
 from sqlalchemy import event
 from sqlalchemy import text
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as SATimeoutError
@@ -387,6 +388,12 @@ def test_a_pool_in_which_nobody_waits_cannot_be_observed() -> None:
     engine = create_engine("sqlite://", poolclass=NullPool)
     with pytest.raises(InvalidRequestError, match="NullPool"):
         observe(engine)
+
+
+def test_who_passes_a_pool_to_observe_is_told_to_pass_its_engine() -> None:
+    engine: Any = create_engine("sqlite:///:memory:", poolclass=QueuePool)
+    with pytest.raises(ArgumentError, match="Engine .* not a QueuePool"):
+        observe(engine.pool)
 
 
 def test_an_observer_outlives_a_dispose(

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import os
 from typing import Any
 from typing import Iterator
 from typing import Sequence
@@ -100,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
             }
             print(json.dumps(document, indent=2))
         else:
+            if not (arguments.url or os.environ.get("DATABASE_URL")):
+                print("no URL and no DATABASE_URL: a temporary SQLite file")
             _print(url, findings, found)
     return 1 if found else 0
 

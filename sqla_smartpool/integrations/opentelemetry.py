@@ -70,10 +70,10 @@ def instrument(
     Numbers of connections and callers are read from ``stats()`` when they
     are collected.  Wait, use and create times are recorded as they happen, by
     listeners to the pool's ``checkout``, ``checkin``, ``detach`` and
-    ``connect``: that makes a checkout and its return slower by about 3
-    microseconds, and by about 40 with the SDK, which takes the rest; a pool
-    that is not instrumented pays nothing.  When the current span is recorded,
-    it gets an event for a checkout that waited long or timed out.
+    ``connect``: that makes a checkout and its return slower, mostly by what
+    the SDK does; a pool that is not instrumented pays nothing.  When the
+    current span is recorded, it gets an event for a checkout that waited long
+    or timed out.
 
     All of it goes on after ``engine.dispose()`` and in a forked process.
 

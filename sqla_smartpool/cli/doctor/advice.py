@@ -149,6 +149,6 @@ def _contexts(findings: Findings) -> Iterator[Advice]:
         text = (
             f"{findings.driver} builds a TLS context for every connection,"
             f" although none is encrypted: a connect takes {cost}. Switch TLS"
-            " off where the server has none, or have it on."
+            " off in the driver, or on in the server."
         )
     yield Advice("TLS", text, tls.code)
