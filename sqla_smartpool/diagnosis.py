@@ -126,9 +126,8 @@ def diagnose(seen: Situation) -> Diagnosis:
     if seen.paused:
         return Diagnosis(
             Cause.PAUSED,
-            "the pool was paused or stopped, and hands out nothing",
-            "call resume() when the database is ready again, or start() "
-            "after a stop()",
+            "the pool is paused, and hands out nothing",
+            "call resume() when the database is ready again",
             holders,
         )
     if seen.deadlocked:

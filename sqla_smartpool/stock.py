@@ -66,6 +66,11 @@ class StockObserver:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = weakref.ref(engine)
+        pool: Any = engine.pool
+        #: what its log lines call it, also after a dispose()
+        self.label: str = (
+            pool._orig_logging_name or f"pool-{id(pool) & 0xFFFFFF:06x}"
+        )
         self._asynchronous = bool(engine.dialect.is_async)
         self._runtime = ThreadRuntime()
         self._loop: Optional[asyncio.AbstractEventLoop] = None
@@ -162,11 +167,6 @@ class StockObserver:
         engine = self._engine()
         assert engine is not None
         return engine.pool
-
-    @property
-    def label(self) -> str:
-        pool = self._pool
-        return pool._orig_logging_name or f"pool-{id(pool) & 0xFFFFFF:06x}"
 
     @property
     def loop(self) -> Optional[asyncio.AbstractEventLoop]:

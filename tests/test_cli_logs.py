@@ -150,3 +150,20 @@ def test_json_says_what_to_install(
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "pip install 'sqla_smartpool[cli]'" in line
+
+
+def test_who_reads_no_further_is_not_told_of_it() -> None:
+    environment = {**os.environ}
+    environment.pop("DATABASE_URL", None)
+    with subprocess.Popen(
+        [sys.executable, "-m", "sqla_smartpool", "check", "--json"],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None and command.stderr is not None
+        command.stdout.close()
+        assert command.stderr.read() == ""
+    assert command.returncode == 1

@@ -8,6 +8,7 @@ import gc
 from itertools import count
 import json
 import logging
+from pathlib import Path
 import pickle
 import re
 import threading
@@ -43,6 +44,7 @@ from sqla_smartpool._sqlalchemy import await_
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from tests.conftest import Database
 from tests.conftest import Side
+from tests.lab.waiting import eventually
 
 DATABASES = pytest.mark.parametrize(
     "database", ["sqlite", "postgresql"], indirect=True
@@ -347,6 +349,20 @@ def test_a_leak_is_reported_once_and_again_when_it_comes_home(
     (held,) = hold_here(engine, 1)
     side.eventually(lambda: caplog.text.count("has been out") == 2)
     held.close()
+
+
+def test_a_stock_pool_without_a_name_keeps_what_it_is_called_by(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/names.db", pool_size=1)
+    observe(engine, leak_after=0.1)
+    connection = engine.connect()
+    eventually(lambda: "has been out" in caplog.text)
+    connection.close()
+    engine.dispose()
+    eventually(lambda: "has come home" in caplog.text)
+    names = {vars(record).get("pool") for record in caplog.records}
+    assert len(names) == 1 and None not in names
 
 
 def test_checkouts_are_traced_on_request_only(

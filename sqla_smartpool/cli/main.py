@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import NoReturn
 from typing import Optional
@@ -41,6 +42,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         with arguments.logs(arguments):
             status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # whoever reads has read enough; at exit Python would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except CommandError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
