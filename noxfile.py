@@ -153,6 +153,7 @@ FOR_DEVELOPERS = {
     "benchmarks",
     "docs",
     "lint",
+    "migration",
     "mysqlclient",
     "test",
     "typing",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import configparser
 import re
 import shlex
 import subprocess
@@ -38,3 +40,19 @@ def test_every_session_that_it_names_is_there() -> None:
 def test_every_module_that_it_names_is_there() -> None:
     for name in re.findall(r"python -m (benchmarks\.\w+|tests[\w.]+)", TEXT):
         assert (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()
+
+
+def test_every_extra_is_installed_by_the_session_that_installs() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    named: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            (name,) = map(ast.unparse, node.targets)
+            if name == "WITH_EXTRA":
+                assert isinstance(node.value, ast.Dict)
+                named |= {ast.literal_eval(key) for key in node.value.keys}
+            elif name == "FOR_DEVELOPERS":
+                named |= ast.literal_eval(node.value)
+    assert named == set(config["options.extras_require"])
