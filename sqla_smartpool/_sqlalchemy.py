@@ -176,9 +176,10 @@ def cut_whose_options_are_interrupted(dialect: Any) -> None:
     def set_or_cut(connection: Any, options: Any) -> None:
         try:
             set_options(connection, options)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                connection.invalidate(error)
+        except Exception:
+            raise  # refused, or told by the driver: SQLAlchemy's own affair
+        except BaseException as error:  # cancelled, or interrupted
+            connection.invalidate(error)
             raise
 
     dialect._set_connection_characteristics = set_or_cut

@@ -6,6 +6,7 @@ before is counted once more.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import accumulate
 import time
 from typing import Any
@@ -29,7 +30,7 @@ def used(engine: Any) -> None:
 
 def used_for_long(engine: Any) -> None:
     connection = engine.connect()
-    time.sleep(0.0015)
+    time.sleep(0.0015)  # longer than what falls into the first bucket
     connection.close()
 
 
@@ -69,6 +70,43 @@ def counters(stats: PoolStats) -> dict[str, float]:
     return found
 
 
+class Reader:
+    """Somebody who reads the numbers of a pool of its own."""
+
+    def __init__(self) -> None:
+        self.engine = FakeDatabase().engine(max_size=2)
+        self._read: list[PoolStats] = []
+        used_for_long(self.engine)
+        self.look()
+
+    def look(self) -> None:
+        self._read.append(self.engine.pool.stats())
+
+    def went_down(self) -> list[str]:
+        self.look()
+        pairs = zip(self._read, self._read[1:])
+        return [name for pair in pairs for name in went_down(*pair)]
+
+
+def expect_no_way_back(
+    interfere: Callable[[Reader], None],
+    act: Callable[[Reader], None],
+    fine: bool = True,
+) -> int:
+    """Do one thing at each step of the other; returns how many there are."""
+    at, steps = 0, None
+    while steps is None or steps.done:
+        at += 1
+        reader = Reader()
+        with Steps(
+            at, partial(interfere, reader), fine=fine, visits=1
+        ) as steps:
+            act(reader)
+        assert reader.went_down() == [], steps.where
+        reader.engine.dispose()
+    return at
+
+
 STORIES = pytest.mark.parametrize(
     "story", [used, used_for_long, used_up, timed_out]
 )
@@ -78,45 +116,22 @@ STORIES = pytest.mark.parametrize(
 def test_no_counter_goes_back_for_who_reads_in_the_middle(
     story: Callable[[Any], None],
 ) -> None:
-    at, steps = 1, None
-    while steps is None or steps.done:
-        engine = FakeDatabase().engine(max_size=2)
-        read = []
-        used_for_long(engine)
-        read.append(engine.pool.stats())
-
-        def look() -> None:
-            read.append(engine.pool.stats())
-
-        # a timeout takes long, most of it for words
-        fine = story is not timed_out
-        with Steps(at, look, fine=fine, visits=1) as steps:
-            story(engine)
-        read.append(engine.pool.stats())
-        for before, after in zip(read, read[1:]):
-            assert went_down(before, after) == [], steps.where
-        engine.dispose()
-        at += 1
-    assert at > 50
+    # a timeout takes long, most of it for words
+    fine = story is not timed_out
+    steps = expect_no_way_back(
+        Reader.look, lambda reader: story(reader.engine), fine
+    )
+    assert steps > 50
 
 
 @STORIES
 def test_no_counter_goes_back_when_something_happens_in_the_middle_of_a_look(
     story: Callable[[Any], None],
 ) -> None:
-    at, steps = 1, None
-    while steps is None or steps.done:
-        engine = FakeDatabase().engine(max_size=2)
-        used_for_long(engine)
-        read = [engine.pool.stats()]
-        with Steps(at, lambda: story(engine), fine=True, visits=1) as steps:
-            read.append(engine.pool.stats())
-        read.append(engine.pool.stats())
-        for before, after in zip(read, read[1:]):
-            assert went_down(before, after) == [], steps.where
-        engine.dispose()
-        at += 1
-    assert at > 100
+    steps = expect_no_way_back(
+        lambda reader: story(reader.engine), Reader.look
+    )
+    assert steps > 100
 
 
 def test_each_checkout_is_counted_by_how_long_it_waited() -> None:
