@@ -26,6 +26,9 @@ class NoDatabase:
     def close(self) -> None:
         pass
 
+    def terminate(self) -> None:
+        pass
+
     def create_function(self, *args: Any, **kw: Any) -> None:
         pass
 

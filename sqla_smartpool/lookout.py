@@ -17,10 +17,10 @@ from .holders import holder_of
 from .journal import tell
 from .watched import Wait
 from .watched import Watched
-from .whereabouts import has_gone
 from .whereabouts import place_of
-from .whereabouts import waits_for
+from .whereabouts import resolved
 from .whereabouts import Who
+from .whereabouts import with_all_who_await
 
 wait_log = logging.getLogger("sqla_smartpool.waits")
 leak_log = logging.getLogger("sqla_smartpool.leaks")
@@ -28,6 +28,9 @@ leak_log = logging.getLogger("sqla_smartpool.leaks")
 #: seconds after which a wait is looked at, to begin with and later on
 FIRST_LOOK = 0.1
 NEXT_LOOK = 1.0
+#: as long as one was taken less than so many seconds ago, nobody is stuck;
+#: to find out who waits for whom takes a while where thousands of tasks wait
+_JUST_TAKEN = FIRST_LOOK / 2
 #: a longer wait is worth a line in the log, seconds; one line in so many
 _LONG_WAIT = 2.0
 _QUIET_TIME = 10.0
@@ -108,9 +111,12 @@ class Lookout:
         if not waits:
             self._told_of_deadlock = False
             return None
-        if self._is_deadlocked(waits):
+        now = self._watched.clock()
+        taken_at = (each.taken_at for each in self._watched.in_use())
+        stuck = now - max(taken_at, default=now) >= _JUST_TAKEN
+        if stuck and self._is_deadlocked(waits):
             self._tell_of_deadlock(waits)
-        waited = self._watched.clock() - waits[0].since
+        waited = now - waits[0].since
         if waited >= _LONG_WAIT:
             self._tell_of_wait(waited, len(waits))
         return NEXT_LOOK
@@ -148,21 +154,14 @@ class Lookout:
         """
         if not self._watched.full:
             return False
-        holders = [each.who for each in self._watched.in_use()]
-        if any(has_gone(who) for who in holders):
+        holding = {resolved(each.who) for each in self._watched.in_use()}
+        if not holding or None in holding:
             return False  # whoever has it now does not wait for that task
-        holding = set(holders)
         # who was served meanwhile has one, and does not wait any more
-        still = self._watched.waits()
-        lasting = [wait.who for wait in waits if wait in still]
-        waiting = {
-            somebody
-            for who in (leaving, *lasting)
-            if not has_gone(who)
-            for somebody in waits_for(who)
-        }
-        waiting.discard(None)
-        return bool(holding) and holding <= waiting
+        still = {(resolved(x.who), x.since) for x in self._watched.waits()}
+        asked = ((resolved(x.who), x.since) for x in waits)
+        waiting = {who for who, since in asked if (who, since) in still}
+        return holding <= with_all_who_await(waiting | {resolved(leaving)})
 
     def _tell_of_deadlock(self, waits: list[Wait]) -> None:
         if self._told_of_deadlock:

@@ -83,9 +83,10 @@ def place_of(who: Who) -> Place:
     return Place(name, _lines(frames), busy)
 
 
-def has_gone(who: Who) -> bool:
-    """Tell whether it is a task that has ended and was collected."""
-    return isinstance(who, weakref.ref) and who() is None
+def resolved(who: Who) -> object:
+    """Return the ident or the task itself; None: it is unknown, or was
+    collected."""
+    return who() if isinstance(who, weakref.ref) else who
 
 
 def has_in_hand(module: str, thing: object) -> bool:
@@ -99,16 +100,16 @@ def has_in_hand(module: str, thing: object) -> bool:
     )
 
 
-def waits_for(who: Who) -> Iterator[Who]:
-    """Yield who waits for somebody to come to an end: tasks that await a
-    task, directly or through ``gather``, a task group and the like; first
-    that one itself."""
-    yield who
-    task = who() if isinstance(who, weakref.ref) else None
-    seen: set[int] = set()
-    if task is not None:
-        for waiting in _awaiting(task, seen):
-            yield weakref.ref(waiting)
+def with_all_who_await(somebody: Iterable[object]) -> set[object]:
+    """Return threads and tasks, and those tasks that wait for one of them to
+    come to an end: directly or through ``gather``, a task group and the
+    like."""
+    all_of_them = set(somebody)
+    seen: set[int] = set()  # by all, as thousands may be in one gather()
+    for each in list(all_of_them):
+        if isinstance(each, asyncio.Task):
+            all_of_them.update(_awaiting(each, seen))
+    return all_of_them
 
 
 # -- names and frames ----------------------------------------------------

@@ -123,31 +123,67 @@ def test_it_can_be_written_as_json() -> None:
     assert told["since"] == "2026-01-01T00:00:00.000+00:00"
 
 
+class Watched:
+    """A pool whose one connection is thread 1's."""
+
+    clock = staticmethod(lambda: 1.0)
+    full = True
+
+    def __init__(self, *looks: list[Wait], taken_at: float = 0.0) -> None:
+        self._looks = list(looks)
+        self._taken_at = taken_at
+
+    def waits(self) -> list[Wait]:
+        return self._looks.pop(0)
+
+    def in_use(self) -> list[Any]:
+        return [SimpleNamespace(who=1, taken_at=self._taken_at)]
+
+
+def told_by(watched: Watched) -> list[Any]:
+    """What is told of a deadlock."""
+    told: list[Any] = []
+    lookout = Lookout(watched)  # type: ignore[arg-type]
+    lookout._tell_of_deadlock = told.append  # type: ignore[assignment]
+    lookout.look_at_waits()
+    return told
+
+
 def test_who_was_served_meanwhile_is_not_in_a_deadlock_with_itself() -> None:
     """Threads go on while one looks at who waits, and then at who holds."""
 
-    class Watched:
-        clock = staticmethod(lambda: 0.0)
-        full = True
-
-        def __init__(self, *looks: list[Wait]) -> None:
-            self._looks = list(looks)
-
-        def waits(self) -> list[Wait]:
-            return self._looks.pop(0)
-
-        def in_use(self) -> list[Any]:
-            return [SimpleNamespace(who=1)]
-
     def told(*looks: list[Wait]) -> list[Any]:
-        told: list[Any] = []
-        lookout = Lookout(Watched(*looks))  # type: ignore[arg-type]
-        lookout._tell_of_deadlock = told.append  # type: ignore[assignment]
-        lookout.look_at_waits()
-        return told
+        return told_by(Watched(*looks))
 
     mine, others, anew = Wait(1, 0.0), Wait(2, 0.0), Wait(1, 0.1)
     assert told([mine, others], [mine, others])
     # served, and gone since then; or served, and asks again
     assert not told([mine, others], [others])
     assert not told([mine, others], [others, anew])
+
+
+def test_nobody_is_looked_for_in_a_deadlock_while_connections_are_taken() -> (
+    None
+):
+    """That takes a while where thousands of tasks wait."""
+    asked = [Wait(1, 0.5)]
+    assert told_by(Watched(asked, asked))
+    looked_once = Watched(asked, taken_at=0.99)
+    assert not told_by(looked_once)
+
+
+def test_thousands_who_wait_are_not_compared_with_each_other() -> None:
+    compared = 0
+
+    class Caller:
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return self is other
+
+        def __hash__(self) -> int:
+            return id(self)
+
+    asked: Any = [Wait(Caller(), 0.0) for _ in range(1_000)]  # type: ignore
+    told_by(Watched(asked, asked))
+    assert compared <= len(asked)

@@ -19,7 +19,7 @@ from sqla_smartpool._sqlalchemy import greenlet_spawn
 from sqla_smartpool.whereabouts import current_task
 from sqla_smartpool.whereabouts import here
 from sqla_smartpool.whereabouts import place_of
-from sqla_smartpool.whereabouts import waits_for
+from sqla_smartpool.whereabouts import with_all_who_await
 
 
 async def child(event: asyncio.Event) -> None:
@@ -80,11 +80,10 @@ def test_who_awaits_a_task_is_found(
         stranger = asyncio.create_task(child(event), name="stranger")
         for _ in range(5):
             await asyncio.sleep(0)
-        found: list[Any] = list(waits_for(task_named("child")))
-        names = [who().get_name() for who in found]
-        assert names[0] == "child"
-        assert names.count("parent") == 1
-        assert not {"stranger"} & set(names)
+        found: set[Any] = with_all_who_await([task_named("child")()])
+        names = {task.get_name() for task in found}
+        assert {"child", "parent"} <= names
+        assert "stranger" not in names
         event.set()
         await asyncio.gather(parent, stranger)
 
