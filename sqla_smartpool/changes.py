@@ -74,9 +74,10 @@ class Changes:
                     self._assign()
                 finally:
                     self._key.give_back(grip)
-            finally:
-                # an exception may come in the middle of the first one, too
+            except BaseException:
+                # it may have come in the middle of giving it back
                 self._key.give_back(grip)
+                raise
             while self._todo:
                 try:
                     act = self._todo.popleft()

@@ -24,6 +24,7 @@ from .tickets import Outcome
 from .tickets import Refusal
 from .tickets import Waiter
 from .upkeep import Upkeep
+from .whereabouts import Who
 
 log = logging.getLogger("sqla_smartpool.checkout")
 
@@ -52,18 +53,18 @@ class Checkout:
 
         :param record: one at hand, for which a look was not enough.
         """
-        since = self._pool.runtime.clock()
+        since, who = self._pool.runtime.clock(), self._pool.runtime.who()
         timeout = checkout_timeout(self._pool.settings)
         ends = since + timeout if timeout else math.inf
         self._upkeep.begin()
         waited = failed = False
         while True:
             if record is None:
-                outcome = self._queue(since, ends, timeout == 0, failed)
+                outcome = self._queue(who, since, ends, timeout == 0, failed)
                 waited = True
                 record = self._taken(outcome, since, timeout)
             if self._admit(record, ends):
-                record.who = self._pool.runtime.who()
+                record.who = who
                 # in this order, see stats()
                 record.queued += waited
                 record.uses += 1
@@ -79,7 +80,7 @@ class Checkout:
                     pass
 
     def _queue(
-        self, since: float, ends: float, impatient: bool, first: bool
+        self, who: Who, since: float, ends: float, impatient: bool, first: bool
     ) -> Outcome:
         """Wait for a turn, and return what came of it."""
         inventory = self._pool.inventory
@@ -88,7 +89,7 @@ class Checkout:
             since,
             impatient,
             copy_context(),
-            self._pool.runtime.who(),
+            who,
         )
         try:
             inventory.post(inventory.enter, waiter, first)

@@ -116,9 +116,9 @@ class Inventory(Books):
         if self.waiters.pop(waiter, self) is self:
             return
         self._impatient.pop(waiter, None)
-        self.counts["requests_queued"] += 1
         waited = self._runtime.clock() - waiter.since
-        self.count("requests_wait_ms", waited)
+        self.counts["requests_queued"] += 1
+        self.counts["requests_wait_ms"] += waited  # type: ignore[assignment]
         self.waits[bucket_of(waited)] += 1
 
     def count(self, name: str, number: float = 1) -> None:
@@ -378,11 +378,10 @@ class Inventory(Books):
         if self.opening or self.overdue:
             self._forget_lost_connects()
         if not self.paused:
-            self._hand_over_idle()
-            if self.backoff.failing:
-                self._give_up_on_the_database()
+            if self.idle:
+                self._hand_over_idle()
             if self.waiters:
-                self._open_for_waiters()
+                self._seek_for_waiters()
         if self._impatient:
             self._refuse_impatient()
         if self.retired:
@@ -431,9 +430,14 @@ class Inventory(Books):
                 return
             self._serve(waiter, waiter.error)
 
+    def _seek_for_waiters(self) -> None:
+        """Do what can be done for those for whom nothing is idle."""
+        if self.backoff.failing:
+            self._give_up_on_the_database()
+        if self.room > 0 or self.aside:
+            self._open_for_waiters()
+
     def _open_for_waiters(self) -> None:
-        if self.room <= 0 and not self.aside:
-            return
         now = self._runtime.clock()
         while len(self.waiters) > (covered := self._covered()):
             if self.room <= 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from dataclasses import field
+from functools import cached_property
 import math
 from typing import Any
 from typing import Callable
@@ -188,7 +189,7 @@ class Settings:
         """Return checked settings in which some values are others."""
         return dataclasses.replace(self, **changes)
 
-    @property
+    @cached_property
     def ceiling(self) -> Optional[int]:
         """The most connections open at a time; None: no limit."""
         if self.max_size is not None:
