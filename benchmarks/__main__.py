@@ -48,9 +48,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                 targets = targets_table(results[-1:], machine)
                 if targets.row_count:
                     to.print(targets)
-    if arguments.json:
-        kept = Kept(machine, rounds, arguments.quick, results)
-        kept.write(Path(arguments.json))
+                if arguments.json:  # now, as there are hours to come
+                    kept = Kept(machine, rounds, arguments.quick, results)
+                    kept.write(Path(arguments.json))
 
 
 def _cases(

@@ -14,6 +14,7 @@ from sqlalchemy.pool import StaticPool
 
 from sqla_smartpool import AsyncSmartPool
 from .floor import BareFifo
+from .floor import FifoWithTimeout
 from .measure import Benchmark
 from .measure import Case
 from .measure import Figures
@@ -24,6 +25,7 @@ _KINDS: dict[str, type[Pool]] = {
     "AsyncAdaptedQueuePool": AsyncAdaptedQueuePool,
     "StaticPool": StaticPool,
     "bare FIFO": BareFifo,
+    "FIFO with timeout": FifoWithTimeout,
     "AsyncSmartPool": AsyncSmartPool,
 }
 

@@ -1,7 +1,8 @@
 """The least that a fair asyncio pool can be: what others are measured by.
 
 Idle connections, a queue of futures, and nothing else: no limits in time, no
-health, no events, no recovery.
+health, no events, no recovery.  Beside it the least that SQLAlchemy's users
+can do with: nobody waits for ever, and who is cancelled loses nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class BareFifo(Pool):
             return self._create_connection()
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        return self._wait_for(turn)
+
+    def _wait_for(
+        self, turn: asyncio.Future[ConnectionPoolEntry]
+    ) -> ConnectionPoolEntry:
         return await_only(turn)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
@@ -46,4 +52,35 @@ class BareFifo(Pool):
         self._idle.clear()
 
     def recreate(self) -> BareFifo:
-        return BareFifo(self._creator, self._room, dialect=self._dialect)
+        return type(self)(self._creator, self._room, dialect=self._dialect)
+
+
+class FifoWithTimeout(BareFifo):
+    """Waits end, by time or by a cancellation."""
+
+    _timeout = 30.0
+
+    def _wait_for(
+        self, turn: asyncio.Future[ConnectionPoolEntry]
+    ) -> ConnectionPoolEntry:
+        alarm = turn.get_loop().call_later(self._timeout, self._end, turn)
+        try:
+            return await_only(turn)
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._do_return_conn(turn.result())
+            raise
+        finally:
+            alarm.cancel()
+
+    def _end(self, turn: asyncio.Future[ConnectionPoolEntry]) -> None:
+        if not turn.done():
+            turn.set_exception(TimeoutError())
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(record)
+                return
+        self._idle.append(record)

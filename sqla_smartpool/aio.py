@@ -135,10 +135,7 @@ class LoopRuntime:
 
     def _need_loop(self) -> None:
         if self.loop is None:
-            raise MissingGreenlet(
-                "an async pool was used outside of an event loop; use "
-                "'await engine.connect()', or an engine with a sync driver"
-            )
+            raise no_loop()
 
     def spawn(
         self, job: Callable[[], object], context: Optional[Context] = None
@@ -183,6 +180,14 @@ class LoopRuntime:
             self.loop.call_soon_threadsafe(call)
         except RuntimeError:
             pass  # the loop has been closed, and its books with it
+
+
+def no_loop() -> MissingGreenlet:
+    """The error of who uses an async pool where no loop runs."""
+    return MissingGreenlet(
+        "an async pool was used outside of an event loop; use "
+        "'await engine.connect()', or an engine with a sync driver"
+    )
 
 
 def apart(call: Callable[[], object]) -> None:

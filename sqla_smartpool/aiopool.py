@@ -24,6 +24,7 @@ from .aio import apart
 from .aio import end
 from .aio import let_go
 from .aio import LoopRuntime
+from .aio import no_loop
 from .pool import all_pools
 from .pool import SmartPool
 from .runtime import Runtime
@@ -84,10 +85,13 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
 
         :raises PoolLoopError: the pool serves another one, that is not
             closed.
+        :raises sqlalchemy.exc.MissingGreenlet: none is running.
         """
         loop = _get_running_loop()
-        if loop is None or self.runtime.loop is loop:
+        if self.runtime.loop is loop:
             return
+        if loop is None:
+            raise no_loop()
         with LoopRuntime.moving:
             books = self.inventory
             in_use = bool(books.members or books.opening or books.waiters)

@@ -53,10 +53,11 @@ class Checkout:
 
         :param record: one at hand, for which a look was not enough.
         """
-        since, who = self._pool.runtime.clock(), self._pool.runtime.who()
+        since = self._pool.runtime.clock()
         timeout = checkout_timeout(self._pool.settings)
         ends = since + timeout if timeout else math.inf
         self._upkeep.begin()
+        who = self._pool.runtime.who()
         waited = failed = False
         while True:
             if record is None:

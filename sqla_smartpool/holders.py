@@ -80,17 +80,19 @@ class Checkout(Protocol):
     """A connection in use; times are in seconds."""
 
     number: int
-    taken_at: float
     who: Who
     taken: tuple[str, ...]
+
+    @property
+    def held_since(self) -> float: ...
 
 
 def holder_of(checkout: Checkout, now: float) -> Holder:
     """Look up who has a connection.
 
-    :param now: by the clock of ``taken_at``.
+    :param now: by the clock of ``held_since``.
     """
-    seconds = max(now - checkout.taken_at, 0.0)
+    seconds = max(now - checkout.held_since, 0.0)
     place = place_of(checkout.who)
     return Holder(
         checkout.number,

@@ -112,8 +112,8 @@ class Lookout:
             self._told_of_deadlock = False
             return None
         now = self._watched.clock()
-        taken_at = (each.taken_at for each in self._watched.in_use())
-        stuck = now - max(taken_at, default=now) >= _JUST_TAKEN
+        held_since = (each.held_since for each in self._watched.in_use())
+        stuck = now - max(held_since, default=now) >= _JUST_TAKEN
         if stuck and self._is_deadlocked(waits):
             self._tell_of_deadlock(waits)
         waited = now - waits[0].since
@@ -192,7 +192,7 @@ class Lookout:
         out = {each.number: each for each in self._watched.in_use()}
         self._tell_who_came_home(out, now)
         for number, each in out.items():
-            if number not in self._leaks and now - each.taken_at >= limit:
+            if number not in self._leaks and now - each.held_since >= limit:
                 holder = self._leaks[number] = holder_of(each, now)
                 self._tell_of_leak(holder)
 
@@ -218,7 +218,7 @@ class Lookout:
         self, out: dict[int, Checkout], now: float
     ) -> None:
         for number, holder in list(self._leaks.items()):
-            since = out[number].taken_at if number in out else math.inf
+            since = out[number].held_since if number in out else math.inf
             if now - since >= holder.seconds:
                 continue  # it is the same checkout still
             del self._leaks[number]

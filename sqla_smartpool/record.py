@@ -237,6 +237,14 @@ class Record(_ConnectionRecord):
         return self.pool.runtime.clock() - self.idle_since < _BLIND_TRUST
 
     @property
+    def held_since(self) -> float:
+        """Since when it has been in use, if it is; that is now for one that
+        is on its way to its user, who has not noted it yet."""
+        if self.taken_at < self.idle_since:
+            return self.pool.runtime.clock()
+        return self.taken_at
+
+    @property
     def waited(self) -> float:
         """How long its last checkout took; 0: it was had at once."""
         checkout, seconds = self.served

@@ -89,7 +89,7 @@ class Meter:
             self._watched,
         )
         # also of those that have not come to their end
-        in_use = sum(now - each.taken_at for each in watched.in_use())
+        in_use = sum(now - each.held_since for each in watched.in_use())
         waits = sum(now - wait.since for wait in watched.waits())
         return Totals(
             now,

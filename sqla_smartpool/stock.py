@@ -49,7 +49,7 @@ class _Seen:
 
     def __init__(self, number: int, now: float) -> None:
         self.number = number
-        self.born = self.idle_since = self.taken_at = now
+        self.born = self.idle_since = self.held_since = now
         self.who: Who = None
         self.taken: tuple[str, ...] = ()
         self.uses = 0
@@ -134,7 +134,7 @@ class StockObserver:
         if seen is None:  # was open before we came
             seen = self._seen[record] = _Seen(next(self._numbers), now)
         who = self._caller()
-        seen.taken_at, seen.who, seen.in_use = now, who, True
+        seen.held_since, seen.who, seen.in_use = now, who, True
         seen.uses += 1
         since = self._waiting.pop(who, None)
         seen.waited = None if since is None else now - since
@@ -148,7 +148,7 @@ class StockObserver:
         if seen is None or not seen.in_use:
             return
         seen.idle_since, seen.in_use = self.clock(), False
-        self._used.append(seen.idle_since - seen.taken_at)
+        self._used.append(seen.idle_since - seen.held_since)
         if connection is None:  # invalidated
             self._seen.pop(record, None)
 
@@ -194,7 +194,7 @@ class StockObserver:
         now = self.clock()
         waiting = self._found_waiting() if self.full else []
         seen = self._seen.copy().values()
-        served = {each.who for each in seen if each.taken_at >= now}
+        served = {each.who for each in seen if each.held_since >= now}
         before = self._waiting
         found = self._waiting = {
             who: before.get(who, now) for who in waiting if who not in served

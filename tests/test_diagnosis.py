@@ -129,15 +129,15 @@ class Watched:
     clock = staticmethod(lambda: 1.0)
     full = True
 
-    def __init__(self, *looks: list[Wait], taken_at: float = 0.0) -> None:
+    def __init__(self, *looks: list[Wait], held_since: float = 0.0) -> None:
         self._looks = list(looks)
-        self._taken_at = taken_at
+        self._held_since = held_since
 
     def waits(self) -> list[Wait]:
         return self._looks.pop(0)
 
     def in_use(self) -> list[Any]:
-        return [SimpleNamespace(who=1, taken_at=self._taken_at)]
+        return [SimpleNamespace(who=1, held_since=self._held_since)]
 
 
 def told_by(watched: Watched) -> list[Any]:
@@ -168,7 +168,7 @@ def test_nobody_is_looked_for_in_a_deadlock_while_connections_are_taken() -> (
     """That takes a while where thousands of tasks wait."""
     asked = [Wait(1, 0.5)]
     assert told_by(Watched(asked, asked))
-    looked_once = Watched(asked, taken_at=0.99)
+    looked_once = Watched(asked, held_since=0.99)
     assert not told_by(looked_once)
 
 

@@ -351,6 +351,47 @@ def test_a_leak_is_reported_once_and_again_when_it_comes_home(
     held.close()
 
 
+def test_what_is_on_its_way_to_its_user_has_not_been_out_for_hours(
+    sqlite_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its record does not tell yet since when it is in use."""
+    caplog.set_level(logging.WARNING, "sqla_smartpool.leaks")
+    pools: list[Any] = []
+    told: list[float] = []
+
+    def look(*_: Any) -> bool:
+        pool = pools[0]
+        pool.lookout.look_for_leaks()
+        told.extend(holder.seconds for holder in pool.holders())
+        return True
+
+    class Look(logging.Handler):
+        emit = look  # type: ignore[assignment]
+
+    engine = create_engine(
+        sqlite_database.url(), poolclass=SmartPool, max_size=1, leak_after=5.0
+    )
+    pools.append(engine.pool)
+    journal, handler = logging.getLogger("sqla_smartpool"), Look(logging.DEBUG)
+    journal.addHandler(handler)
+    level = journal.level
+    journal.setLevel(logging.DEBUG)
+    try:
+        engine.connect().close()  # is looked at as it has just been opened
+    finally:
+        journal.removeHandler(handler)
+        journal.setLevel(level)
+    (record,) = pools[0].inventory.members
+    record.taken_at -= 3600.0  # and had been in use an hour before
+    looked = len(told)
+    record.peek = look
+    engine.connect().close()
+    assert len(told) > looked > 0
+    assert max(told) < 5.0
+    assert not caplog.text
+    engine.dispose()
+
+
 def test_a_stock_pool_without_a_name_keeps_what_it_is_called_by(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -243,6 +243,22 @@ def test_an_async_pool_outside_of_a_loop_says_what_to_do(
             pass
 
 
+def test_nothing_is_lost_when_a_loops_end_is_overlooked(tmp_path: Any) -> None:
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{tmp_path}/x.db", poolclass=AsyncSmartPool
+    )
+
+    async def use() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    asyncio.run(use())
+    with pytest.raises(MissingGreenlet, match="await engine.connect"):
+        engine.sync_engine.connect()
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    asyncio.run(use())
+
+
 @pytest.mark.pain("swallowed hand-off")
 def test_a_caller_that_is_cancelled_as_it_is_served_passes_it_on(
     server: Server,
