@@ -11,6 +11,7 @@ import asyncio
 from asyncio import _get_running_loop
 from contextvars import Context
 import inspect
+import math
 import random
 import threading
 import time
@@ -30,6 +31,11 @@ from .runtime import log
 from .sockets import transport_of
 from .whereabouts import current_task
 
+#: waits that end within so many seconds may end together
+_SLACK = 0.005
+#: loops call so many seconds too early
+_ROUNDING = 1e-6
+
 
 class LoopSignal:
     """A future that is resolved once: True when set, False when too late."""
@@ -41,9 +47,9 @@ class LoopSignal:
         self._future: asyncio.Future[bool] = runtime.loop.create_future()
 
     def set(self) -> None:
-        self._runtime.on_books(self._resolve)
+        self._runtime.on_books(self.resolve)
 
-    def _resolve(self, outcome: bool = True) -> None:
+    def resolve(self, outcome: bool = True) -> None:
         # of a closed loop: then nobody is left who waits
         if not self._future.done() and not self._future.get_loop().is_closed():
             self._future.set_result(outcome)
@@ -51,18 +57,54 @@ class LoopSignal:
     def wait(self, timeout: Optional[float] = None) -> bool:
         if self._future.done() and not self._future.cancelled():
             return self._future.result()
-        alarm: Optional[asyncio.TimerHandle] = None
         if timeout is not None:
             # not asyncio.wait_for: in Python 3.11 it can lose a cancellation
             # that comes together with the result
-            alarm = self._runtime.loop.call_later(
-                max(timeout, 0.0), self._resolve, False
-            )
+            self._runtime.ends.add(self, timeout)
         try:
             return await_(self._future)
         finally:
-            if alarm is not None:
-                alarm.cancel()
+            self._runtime.ends.discard(self)
+
+
+class Ends:
+    """When the waits on an event loop end, if nothing comes of them.
+
+    One alarm serves all: to set and cancel one for each takes asyncio longer
+    than anything else in a wait.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._times: dict[LoopSignal, float] = {}
+        self._alarm: Optional[asyncio.TimerHandle] = None
+        self._alarm_at = math.inf
+
+    def add(self, signal: LoopSignal, seconds: float) -> None:
+        self._times[signal] = when = self._loop.time() + seconds
+        if when < self._alarm_at:
+            self._look_at(when)
+
+    def discard(self, signal: LoopSignal) -> None:
+        self._times.pop(signal, None)
+
+    def _look_at(self, when: float) -> None:
+        before = self._alarm
+        self._alarm = self._loop.call_at(when, self._look)
+        self._alarm_at = when
+        if before is not None:
+            before.cancel()
+
+    def _look(self) -> None:
+        self._alarm_at = math.inf
+        now = self._loop.time()
+        for signal, when in list(self._times.items()):
+            if when <= now + _ROUNDING:
+                self.discard(signal)
+                signal.resolve(False)
+        if self._times:
+            # not at each of thousands of times that lie close together
+            self._look_at(max(min(self._times.values()), now + _SLACK))
 
 
 class Never:
@@ -86,6 +128,7 @@ class LoopRuntime:
     moving = threading.Lock()
 
     loop: asyncio.AbstractEventLoop
+    ends: Ends
 
     def __init__(self) -> None:
         self.loop = None  # type: ignore[assignment]
@@ -96,6 +139,7 @@ class LoopRuntime:
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve this loop, which is the running one, from now on."""
         self.loop = loop
+        self.ends = Ends(loop)
         self._thread = threading.get_ident()
         self._tasks = set()
 

@@ -40,6 +40,8 @@ class Ledger(NamedTuple):
     #: of those that are gone what :class:`.Record` says of one
     uses: int = 0
     queued: int = 0
+    wait_seconds: float = 0.0
+    waits: list[int] = summed([])
     usage: float = 0.0
     long_uses: list[int] = summed([])
 
@@ -53,6 +55,8 @@ class Ledger(NamedTuple):
             members,
             self.uses + record.uses,
             self.queued + record.queued,
+            self.wait_seconds + record.wait_seconds,
+            summed([self.waits, record.waits]),
             self.usage + record.usage,
             summed([self.long_uses, record.long_uses]),
         )
@@ -62,8 +66,7 @@ class Books(Changes):
     """Who has which connection, who waits for one, and what it has cost.
 
     Names that begin with an underscore are touched with the key only; so
-    are ``ledger``, ``opening``, ``waiters`` and ``counts``, which others may
-    read.
+    are ``ledger``, ``opening`` and ``counts``, which others may read.
 
     :param settings: of the pool; replaced when it is resized.
     :param runtime: clock, chance and signals.
@@ -92,11 +95,13 @@ class Books(Changes):
         self.opening: dict[weakref.ref[Grant], None] = {}
         #: those that took so long that others were given their room
         self.overdue: dict[weakref.ref[Grant], None] = {}
-        #: callers in the order in which they asked
+        #: callers in the order in which they asked; entered and taken out by
+        #: anyone, without the key
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         #: the counters of :class:`.PoolStats`; times in seconds
         self.counts: Counter[str] = Counter()
-        #: the waits, and the connects that succeeded, by their length
+        #: the waits that ended without a connection, and the connects that
+        #: succeeded, by their length
         self.waits = summed([])
         self.connects = summed([])
         self.backoff = Backoff(runtime.chance)
@@ -192,16 +197,22 @@ class Books(Changes):
         uses = ledger.uses + sum(record.uses for record in members)
         queued = ledger.queued + sum(record.queued for record in members)
         returned = uses - self.in_use
+        waits = summed(
+            [self.waits, ledger.waits, *(record.waits for record in members)]
+        )
+        wait_seconds = counts["requests_wait_ms"] + ledger.wait_seconds
+        wait_seconds += sum(record.wait_seconds for record in members)
         usage = ledger.usage + sum(record.usage for record in members)
         long_uses = summed(
             [ledger.long_uses, *(record.long_uses for record in members)]
         )
         at_once = self._at_least("at once", uses - queued)
+        wait_seconds = self._at_least("wait", wait_seconds)
         short = self._at_least("short", returned - sum(long_uses))
         usage = self._at_least("usage", usage)
         times = {
             "usage_ms": usage,
-            "requests_wait_ms": counts["requests_wait_ms"],
+            "requests_wait_ms": wait_seconds,
             "connections_ms": counts["connections_ms"],
         }
         plain = {
@@ -209,6 +220,7 @@ class Books(Changes):
             for name, number in counts.copy().items()
             if not name.startswith("_") and name not in times
         }
+        plain["requests_queued"] = counts["requests_queued"] + queued
         return PoolStats(
             pool_min=settings.min_size,
             pool_max=settings.ceiling or 0,
@@ -220,9 +232,7 @@ class Books(Changes):
             requests_num=uses + counts["requests_errors"],
             **{name: round(1000 * seconds) for name, seconds in times.items()},
             **plain,
-            wait_time=_histogram(
-                self.waits, at_once, counts["requests_wait_ms"]
-            ),
+            wait_time=_histogram(waits, at_once, wait_seconds),
             use_time=_histogram(long_uses, short, usage),
             connect_time=_histogram(
                 self.connects, 0, counts["_successful_connects"]

@@ -66,10 +66,12 @@ class Checkout:
                 record = self._taken(outcome, since, timeout)
             if self._admit(record, ends):
                 record.who = who
+                seconds = record.taken_at - since
                 # in this order, see stats()
-                record.queued += waited
+                if waited:
+                    record.note_wait(seconds)
                 record.uses += 1
-                record.served = record.uses, record.taken_at - since
+                record.served = record.uses, seconds
                 if self._pool.inventory.retired:
                     record.going = "close"
                 return record
@@ -93,7 +95,7 @@ class Checkout:
             who,
         )
         try:
-            inventory.post(inventory.enter, waiter, first)
+            inventory.queue(waiter, first)
             if inventory.waiters:
                 self._waiting()
             left: Optional[float] = None

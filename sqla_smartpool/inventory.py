@@ -2,12 +2,16 @@
 
 It does no I/O, and has no clock and no threads of its own.
 
-Two rules keep it simple:
+Three rules keep it simple:
 
 * Taking an idle connection and putting it back are single operations on a
   deque, and need no lock.  A newcomer looks for waiters before it takes one;
   a returner puts it back and then looks for waiters; a waiter is entered and
   then idle connections are looked for.  One of the two always sees the other.
+
+* So are queueing and handing a returned connection to who is first in the
+  queue: whoever enters looks then whether there is anything to have but
+  returns, and of those who serve a waiter the first to come decides.
 
 * Every other change is posted, as :mod:`.changes` tells.
 
@@ -97,9 +101,7 @@ class Inventory(Books):
             return
         self.waiters[waiter] = None
         if first:
-            asked = [w for w in self.waiters if w.since <= waiter.since]
-            for each in reversed(asked):
-                self.waiters.move_to_end(each, last=False)
+            self._put_before_who_asked_later(waiter)
         if waiter.impatient:
             self._impatient[waiter] = None
         limit = self.settings.max_waiting
@@ -111,11 +113,22 @@ class Inventory(Books):
             if waiter in self.waiters and uncovered > limit:
                 self._serve(waiter, Refusal.OVERLOADED)
 
+    def _put_before_who_asked_later(self, waiter: Waiter) -> None:
+        waiting = self.waiters.copy()
+        asked = [each for each in waiting if each.since <= waiter.since]
+        for each in reversed(asked):
+            try:
+                self.waiters.move_to_end(each, last=False)
+            except KeyError:
+                pass  # was served meanwhile
+
     def leave(self, waiter: Waiter) -> None:
         """A caller leaves the queue, served or not."""
+        self._impatient.pop(waiter, None)
         if self.waiters.pop(waiter, self) is self:
             return
-        self._impatient.pop(waiter, None)
+        if isinstance(waiter.outcome, (Record, Grant)):
+            return  # is noted with the connection
         waited = self._runtime.clock() - waiter.since
         self.counts["requests_queued"] += 1
         self.counts["requests_wait_ms"] += waited  # type: ignore[assignment]
@@ -144,7 +157,7 @@ class Inventory(Books):
         self.connects[bucket_of(took)] += 1
         if self.backoff.failing:
             self.backoff.succeeded()
-            for waiter in self.waiters:
+            for waiter in self.waiters.copy():
                 waiter.error = None
         if self.closed or grant.unwanted or self.room < 0:
             record.going = "close"
@@ -164,7 +177,7 @@ class Inventory(Books):
         self.count("connections_ms", now - grant.begun)
         if grant.written_off:
             return  # those who waited for it have been told, or have left
-        first = not self.backoff.failing
+        first, waiting = not self.backoff.failing, self.waiters.copy()
         self.backoff.failed(
             now,
             grant.begun,
@@ -175,9 +188,9 @@ class Inventory(Books):
         if first:
             # the others may be lucky with connects of their own
             covered = self._covered()
-            told = list(islice(self.waiters, covered, covered + 1))
+            told = list(islice(waiting, covered, covered + 1))
         else:
-            told = [w for w in self.waiters if w.since <= grant.begun]
+            told = [each for each in waiting if each.since <= grant.begun]
         for waiter in told:
             mine, error = error, without_traceback(error)
             if now - waiter.since >= self.settings.reconnect_timeout:
@@ -268,7 +281,7 @@ class Inventory(Books):
         self.paused = True
         if closed:
             self.closed = True
-            for waiter in list(self.waiters):
+            for waiter in self.waiters.copy():
                 self._serve(waiter, Refusal.CLOSED)
 
     def open_gates(self) -> None:
@@ -278,6 +291,73 @@ class Inventory(Books):
         self.take = self.idle.pop if lifo else self.idle.popleft
 
     # -- without the key ---------------------------------------------------
+
+    def queue(self, waiter: Waiter, first: bool) -> None:
+        """A caller queues, as :meth:`enter` tells."""
+        limited = self.settings.max_waiting is not None
+        if first or limited or waiter.impatient:
+            self.post(self.enter, waiter, first)
+            return
+        self.waiters[waiter] = None
+        if self.closed:
+            self.post(self._serve, waiter, Refusal.CLOSED)
+        elif self._has_more_than_returns():
+            self.look()
+
+    def _has_more_than_returns(self) -> bool:
+        """Tell whether a waiter may have to do with more than returns."""
+        return bool(
+            self.idle
+            or self.room > 0
+            or self.opening
+            or self.overdue
+            or self.asked
+            or self.aside
+            or self.retired
+            or self.backoff.failing
+            or self._watchers
+        )
+
+    def take_back(self, record: Record) -> None:
+        """A connection comes home, to be handed out again."""
+        if self.waiters:
+            if not self.paused and self.hand_over(record):
+                return
+            self.idle.append(record)
+            self.look()
+        else:
+            self.idle.append(record)
+            if self.waiters:
+                self.look()
+
+    def hand_over(self, record: Record) -> bool:
+        """Give a connection to who is first in the queue.
+
+        :return: False: nobody waits any more.
+        """
+        while (waiter := self._in_line()) is not None:
+            record.handed = weakref.ref(waiter)
+            record.who = None  # until the waiter has it; who had it may wait
+            served = waiter.serve(record)
+            # in this order: who is interrupted in between can be found, and
+            # the other way round the waiter would be neither served nor
+            # waiting
+            self.waiters.pop(waiter, None)
+            self._impatient.pop(waiter, None)
+            if served:
+                return True
+        return False
+
+    def _in_line(self, place: int = 0) -> Optional[Waiter]:
+        """Who has that place in the queue, if anybody has."""
+        while len(self.waiters) > place:
+            try:
+                waiter = next(islice(self.waiters, place, None), None)
+            except RuntimeError:
+                continue  # somebody has come or gone meanwhile
+            if waiter is not None:
+                return waiter
+        return None
 
     def tend(self, record: Record) -> Grip:
         """Have a connection in hand, for as long as the answer lives."""
@@ -351,14 +431,12 @@ class Inventory(Books):
         return sum(since + _MOMENT > now for since in began)
 
     def _serve(self, waiter: Waiter, outcome: Outcome) -> bool:
-        # in this order: who is interrupted in between can be found, and the
-        # other way round the waiter would be neither served nor waiting
-        served = waiter.serve(outcome)
+        served = waiter.serve(outcome)  # first, as hand_over() tells
         self.leave(waiter)
         return served
 
     def _mend(self) -> None:
-        for waiter in list(self.waiters):
+        for waiter in self.waiters.copy():
             if waiter.decided:  # but may not have been woken
                 waiter.signal.set()
                 self.leave(waiter)
@@ -405,10 +483,7 @@ class Inventory(Books):
                 record = self.take()
             except IndexError:
                 return  # a newcomer was faster
-            waiter = next(iter(self.waiters))
-            record.handed = weakref.ref(waiter)
-            record.who = None  # until the waiter has it; who had it may wait
-            if not self._serve(waiter, record):
+            if not self.hand_over(record):
                 self.idle.append(record)
                 self._todo.append(partial(self.recheck, record))
 
@@ -420,8 +495,7 @@ class Inventory(Books):
     def _give_up_on_the_database(self) -> None:
         """Serve those for whom ``reconnect_timeout`` has passed."""
         now = self._runtime.clock()
-        while self.waiters:
-            waiter = next(iter(self.waiters))
+        while (waiter := self._in_line()) is not None:
             if waiter.error is None:
                 return
             left = waiter.since + self.settings.reconnect_timeout - now
@@ -450,7 +524,10 @@ class Inventory(Books):
                 return
             if self._has_enough_under_way():
                 return
-            self._grant(next(islice(self.waiters, covered, None)), now)
+            waiter = self._in_line(covered)
+            if waiter is None:
+                return
+            self._grant(waiter, now)
 
     def _has_enough_under_way(self) -> bool:
         """Tell whether returns may be sooner than what one more would bring.
@@ -526,7 +603,7 @@ class Inventory(Books):
 
     def _refuse_impatient(self) -> None:
         coming = len(self.opening) + self._pings()
-        covered = set(islice(self.waiters, coming))
+        covered = set(islice(self.waiters.copy(), coming))
         for waiter in list(self._impatient):
             if waiter not in covered:
                 self._serve(waiter, Refusal.TIMEOUT)

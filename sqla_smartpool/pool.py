@@ -243,9 +243,7 @@ class SmartPool(Insight):
             record.note_long_use(used)
         if record.going is None and record.dbapi_connection is not None:
             inventory = self.inventory
-            inventory.idle.append(record)
-            if inventory.waiters:
-                inventory.look()
+            inventory.take_back(record)
             if record.going is not None and inventory.seize(record):
                 # the pool was disposed in between
                 self.chores.dismiss(record, record.going)

@@ -109,6 +109,8 @@ class Record(_ConnectionRecord):
         "taken",
         "uses",
         "queued",
+        "wait_seconds",
+        "waits",
         "served",
         "usage",
         "long_uses",
@@ -126,11 +128,15 @@ class Record(_ConnectionRecord):
 
     def __init__(self, pool: Owner) -> None:
         self.pool = pool
-        #: how many checkouts it has served, how many of these had to wait for
-        #: their turn, and for how long it was in use in all, in seconds
+        #: how many checkouts it has served, and for how long it was in use in
+        #: all, in seconds
         self.uses = 0
-        self.queued = 0
         self.usage = 0.0
+        #: how many of these had to wait for their turn, for how long in all,
+        #: and by their length
+        self.queued = 0
+        self.wait_seconds = 0.0
+        self.waits: Optional[list[int]] = None
         #: the last checkout that did not have it at once, by ``uses``, and
         #: how long that took
         self.served = 0, 0.0
@@ -249,6 +255,14 @@ class Record(_ConnectionRecord):
         """How long its last checkout took; 0: it was had at once."""
         checkout, seconds = self.served
         return seconds if checkout == self.uses else 0.0
+
+    def note_wait(self, seconds: float) -> None:
+        """Count a checkout that had to wait for its turn."""
+        self.queued += 1
+        self.wait_seconds += seconds
+        if self.waits is None:
+            self.waits = summed([])
+        self.waits[bucket_of(seconds)] += 1
 
     def note_long_use(self, seconds: float) -> None:
         """Count a use for the histogram; short ones are what is left."""

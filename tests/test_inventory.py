@@ -23,6 +23,8 @@ class Connection:
 
     uses = 0
     queued = 0
+    wait_seconds = 0.0
+    waits: Optional[list[int]] = None
     usage = 0.0
     long_uses: Optional[list[int]] = None
     going: Optional[str] = None
@@ -62,7 +64,7 @@ class Books:
             context=copy_context(),
             **more,
         )
-        self.inventory.post(self.inventory.enter, waiter)
+        self.inventory.queue(waiter, first=False)
         return waiter
 
     def arrive(self, grant: Grant) -> Any:
@@ -76,9 +78,7 @@ class Books:
         return error
 
     def hand_in(self, record: Any) -> None:
-        self.inventory.idle.append(record)
-        if self.inventory.waiters:
-            self.inventory.look()
+        self.inventory.take_back(record)
 
     def stock(self, number: int) -> list[Any]:
         """Connections in use."""

@@ -56,6 +56,7 @@ CLASSES = (
 _IGNORED = {
     "counts",
     "waits",
+    "wait_seconds",
     "connects",
     "long_uses",
     "queued",
