@@ -104,22 +104,24 @@ class Waiter:
         self.who = who
         #: why connects fail, while ``reconnect_timeout`` lets it wait on
         self.error: Optional[BaseException] = None
-        self._box: dict[int, Optional[Outcome]] = {}
+        self._box: dict[int, tuple[Optional[Outcome]]] = {}
 
     def serve(self, outcome: Outcome) -> bool:
         """Hand it an outcome; False: it has given up."""
-        served = self._box.setdefault(0, outcome) is outcome
+        # a tuple of its own: it may have been handed the same thing before
+        mine = (outcome,)
+        served = self._box.setdefault(0, mine) is mine
         # in any case: whoever served it may not have got so far
         self.signal.set()
         return served
 
     def give_up(self) -> Optional[Outcome]:
         """Leave the queue; returns what it was handed before, if anything."""
-        return self._box.setdefault(0, None)
+        return self._box.setdefault(0, (None,))[0]
 
     @property
     def outcome(self) -> Optional[Outcome]:
-        return self._box.get(0)
+        return self._box.get(0, (None,))[0]
 
     def holds(self, record: Record) -> bool:
         """It was served with this connection."""

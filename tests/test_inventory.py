@@ -463,7 +463,7 @@ def test_upkeep_opens_no_more_than_the_floor() -> None:
     assert isinstance(ask(Purpose.SUCCESSOR, math.inf), Grant)
 
 
-def test_a_return_in_the_middle_of_a_change_is_carried_out_after_it() -> None:
+def test_a_return_in_the_middle_of_a_change_serves_who_waits() -> None:
     books = Books(max_size=1)
     (record,) = books.stock(1)
     inventory = books.inventory
@@ -473,12 +473,13 @@ def test_a_return_in_the_middle_of_a_change_is_carried_out_after_it() -> None:
         # the garbage collector returns a connection on this very thread
         waiter = books.wait()
         books.hand_in(record)
-        seen.append((waiter, waiter.outcome))
+        inventory.post(inventory.count, "returns_bad")
+        seen.append((waiter.outcome, inventory.counts["returns_bad"]))
 
     inventory.post(collected_in_here)
-    waiter, outcome_inside = seen[0]
-    assert outcome_inside is None
-    assert waiter.outcome is record
+    # other changes are made after this one
+    assert seen == [(record, 0)]
+    assert inventory.counts["returns_bad"] == 1
 
 
 def test_the_numbers_add_up() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from typing import Callable
 from typing import NamedTuple
 from typing import Optional
+import weakref
 
 import pytest
 
@@ -66,6 +67,7 @@ SCENARIOS: list[tuple[Scenario, Optional[int], int]] = [
     (scenarios.garbage_returns_as_one_is_late, 0, 1),
     (scenarios.garbage_returns_as_one_is_cancelled, 1, 2),
     (scenarios.garbage_returns_to_two, 0, 1),
+    (scenarios.garbage_returns_as_another_does, 0, 1),
     (scenarios.garbage_returns_as_one_of_two_is_late, None, 0),
 ]
 
@@ -116,15 +118,15 @@ def passes_nothing_on(checkout: Checkout, outcome: object) -> None:
     """A caller who is interrupted as he is served."""
 
 
-def keeps_books_with_a_reentrant_lock(inventory: Inventory) -> None:
-    """A change in the middle of which another is made."""
-    with inventory.changing:
-        while inventory._mail:
-            change, args = inventory._mail.popleft()
-            change(*args)
-        inventory._assign()
-    while inventory._todo:
-        inventory._todo.popleft()()
+def hands_over_unasked(inventory: Inventory, record: Record) -> bool:
+    """A return that takes who was first for who still is."""
+    waiter = inventory._in_line()
+    if waiter is None:
+        return False
+    record.handed = weakref.ref(waiter)
+    waiter.serve(record)
+    inventory.waiters.pop(waiter, None)
+    return True
 
 
 def looks_no_more(inventory: Inventory, record: Record) -> None:
@@ -177,10 +179,10 @@ MISTAKES = [
     Mistake(
         "re-entrant return",
         Inventory,
-        "_settle",
-        keeps_books_with_a_reentrant_lock,
-        scenarios.garbage_returns_with_room,
-        "StopIteration",
+        "hand_over",
+        hands_over_unasked,
+        scenarios.garbage_returns_as_another_does,
+        "open, but not idle",
     ),
     Mistake(
         "marked too early",

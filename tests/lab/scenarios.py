@@ -272,6 +272,14 @@ def garbage_returns_to_two(run: Run) -> None:
     run.add("B", house.use)
 
 
+def garbage_returns_as_another_does(run: Run) -> None:
+    house = House(run, stock=2, max_size=2)
+    held = house.take()
+    run.drop(lambda: house.give(held))
+    run.add("A", house.use)
+    run.add("B", house.use)
+
+
 def garbage_returns_as_one_of_two_is_late(run: Run) -> None:
     house = garbage_returns(run, impatient=True)
     run.add("B", house.use)
