@@ -39,11 +39,19 @@ def read(path: Path) -> Kept:
 
 
 def read_all(paths: Sequence[Path]) -> Kept:
-    """What several runs measured, on the machine of the first."""
-    first, *others = map(read, paths)
-    return first._replace(
-        quick=any(each.quick for each in [first, *others]),
-        measured=sum((each.measured for each in others), first.measured),
+    """What several runs measured, on the machine of the first.
+
+    A case that was measured again is that of the last.
+    """
+    runs = [read(path) for path in paths]
+    measured = {
+        (each.benchmark, each.title): each
+        for run in runs
+        for each in run.measured
+    }
+    return runs[0]._replace(
+        quick=any(run.quick for run in runs),
+        measured=list(measured.values()),
     )
 
 

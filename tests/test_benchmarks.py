@@ -76,6 +76,16 @@ def test_a_report_shows_what_was_kept(tmp_path: Path) -> None:
     longest = histogram.get_value_at_percentile(100)
     assert longest == pytest.approx(500_000, rel=0.001)
 
+    other = measure("fairness", Case("there", turns), 1)
+    anew = measure("fairness", Case("here", turns), 1)
+    second = tmp_path / "second.json"
+    kept.Kept(machine, 1, False, [other, anew]).write(second)
+    both = kept.read_all([file, second]).measured
+    assert [(each.title, len(each.samples["SmartPool"])) for each in both] == [
+        ("here", 1),
+        ("there", 1),
+    ]
+
     report([str(file), "--to", str(folder)])
     page = (folder / "README.md").read_text()
     assert "CPython 3.11.2, cores 2. Rounds: 3." in page
