@@ -72,7 +72,9 @@ def test_idle_sessions_that_the_server_ends_cost_nobody_an_error(
             assert [each.error for each in made if each.error] == []
         assert stats_of(plain).connections_num > 3, "the server ended none"
         stats = stats_of(kept)
-        assert (stats.connections_num, stats.returns_bad) == (3, 0)
+        # more may have been opened for callers who met with slow pings
+        assert stats.connections_num == stats.pool_size, "some were ended"
+        assert stats.returns_bad == 0
 
     live_with_idle_limits(lanes, body)
 
