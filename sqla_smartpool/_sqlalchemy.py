@@ -176,8 +176,8 @@ def cut_whose_options_are_interrupted(dialect: Any) -> None:
     def set_or_cut(connection: Any, options: Any) -> None:
         try:
             set_options(connection, options)
-        except Exception:
-            raise  # refused, or told by the driver: SQLAlchemy's own affair
+        except Exception:  # refused, or the driver's error: not ours
+            raise
         except BaseException as error:  # cancelled, or interrupted
             connection.invalidate(error)
             raise

@@ -74,8 +74,7 @@ class Changes:
                     self._assign()
                 finally:
                     self._key.give_back(grip)
-            except BaseException:
-                # it may have come in the middle of giving it back
+            except BaseException:  # maybe in the middle of giving it back
                 self._key.give_back(grip)
                 raise
             while self._todo:

@@ -320,15 +320,12 @@ class Inventory(Books):
 
     def take_back(self, record: Record) -> None:
         """A connection comes home, to be handed out again."""
-        if self.waiters:
-            if not self.paused and self.hand_over(record):
-                return
-            self.idle.append(record)
+        awaited = bool(self.waiters)
+        if awaited and not self.paused and self.hand_over(record):
+            return
+        self.idle.append(record)
+        if awaited or self.waiters:
             self.look()
-        else:
-            self.idle.append(record)
-            if self.waiters:
-                self.look()
 
     def hand_over(self, record: Record) -> bool:
         """Give a connection to who is first in the queue.
