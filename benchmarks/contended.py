@@ -8,15 +8,19 @@ from typing import Any
 from typing import Callable
 from typing import Iterator
 
+from .floor import ThreadFifo
+from .floor import WithoutLock
 from .measure import Benchmark
 from .measure import Case
 from .measure import Figures
 from .pools import dbutils_pool_of
+from .pools import filled
 from .pools import KINDS
+from .pools import NoDatabase
 from .pools import pool
 from .pools import psycopg_pool_of
 
-Use = Callable[[], Any]
+_CREATOR: Any = NoDatabase
 
 
 def _turn(
@@ -73,6 +77,12 @@ def cases(quick: bool) -> Iterator[Case]:
             for name in ("QueuePool", "SmartPool"):
                 made = pool(KINDS[name], size)
                 turns[name] = _turn(made.connect, _close, threads, number)
+            floors: dict[str, type[ThreadFifo]] = {"bare FIFO": ThreadFifo}
+            if size >= threads:
+                floors["without a lock"] = WithoutLock
+            for name, kind in floors.items():
+                made = filled(kind(_CREATOR, pool_size=size), size)
+                turns[name] = _turn(made.connect, _close, threads, number)
             other = psycopg_pool_of(size)
             turns["psycopg_pool"] = _turn(
                 other.getconn, other.putconn, threads, number
@@ -81,7 +91,11 @@ def cases(quick: bool) -> Iterator[Case]:
             turns["DBUtils"] = _turn(
                 dbutils.connection, _close, threads, number
             )
-            yield Case(f"{threads} threads on {size} connections", turns)
+            yield Case(
+                f"{threads} threads on {size} connections",
+                turns,
+                ("QueuePool", "bare FIFO"),
+            )
             other.close()
 
 

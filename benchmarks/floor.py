@@ -1,14 +1,16 @@
-"""The least that a fair asyncio pool can be: what others are measured by.
+"""The least that a fair pool can be: what others are measured by.
 
-Idle connections, a queue of futures, and nothing else: no limits in time, no
-health, no events, no recovery.  Beside it the least that SQLAlchemy's users
-can do with: nobody waits for ever, and who is cancelled loses nothing.
+Idle connections, a queue of futures or of locks, and nothing else: no limits
+in time, no health, no events, no recovery.  Beside it the least that
+SQLAlchemy's users can do with: nobody waits for ever, and who is cancelled
+loses nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+import threading
 from typing import Any
 
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -83,4 +85,62 @@ class FifoWithTimeout(BareFifo):
             if not turn.done():
                 turn.set_result(record)
                 return
+        self._idle.append(record)
+
+
+class ThreadFifo(Pool):
+    """The bare FIFO of threads."""
+
+    def __init__(self, creator: Any, pool_size: int = 5, **kw: Any) -> None:
+        super().__init__(creator, **kw)
+        self._room = pool_size
+        self._idle: deque[ConnectionPoolEntry] = deque()
+        self._waiting: deque[_Turn] = deque()
+        self._lock = threading.Lock()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            if self._room:
+                self._room -= 1
+                return self._create_connection()
+            turn = _Turn()
+            self._waiting.append(turn)
+        turn.lock.acquire()
+        return turn.record
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        with self._lock:
+            if self._waiting:
+                turn = self._waiting.popleft()
+                turn.record = record
+                turn.lock.release()
+            else:
+                self._idle.append(record)
+
+
+class _Turn:
+    """Whose lock is released when the record is there."""
+
+    __slots__ = ("lock", "record")
+
+    record: ConnectionPoolEntry
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+
+class WithoutLock(ThreadFifo):
+    """The least of all, where there is one for everybody: nobody waits, and
+    a thread goes on for as long as the interpreter lets it."""
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._create_connection()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         self._idle.append(record)

@@ -24,6 +24,7 @@ from .waits import recorded
 
 _THREADS = 10
 _LIFETIME = 2.0
+_ROOM = 5
 
 
 class _Open:
@@ -103,14 +104,18 @@ def cases(quick: bool) -> Iterator[Case]:
                         "pool_recycle",
                         seconds,
                     ),
-                    "SmartPool": partial(
-                        _turn,
-                        database,
-                        SmartPool,
-                        {"min_size": _THREADS, "max_size": _THREADS},
-                        "max_lifetime",
-                        seconds,
-                    ),
+                    **{
+                        f"SmartPool({_THREADS}..{most})": partial(
+                            _turn,
+                            database,
+                            SmartPool,
+                            {"min_size": _THREADS, "max_size": most},
+                            "max_lifetime",
+                            seconds,
+                        )
+                        # without, and with, room for successors
+                        for most in (_THREADS, _THREADS + _ROOM)
+                    },
                 },
             )
             database.close()

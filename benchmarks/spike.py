@@ -25,6 +25,8 @@ from .servers import Opened
 from .servers import server
 
 _BURST, _IDLE, _MOST = 50, 5, 50
+#: how many requests each of these has served before
+_BEFORE = 10
 #: for how long each request keeps its connection, seconds
 _HOLD = 0.002
 
@@ -33,9 +35,8 @@ def _turn(
     database: Database, kind: type[Pool], options: dict[str, Any]
 ) -> Figures:
     engine = database.engine(kind, **options)
-    connections = [engine.connect() for _ in range(_IDLE)]
-    for connection in connections:
-        connection.close()
+    for _ in range(_BEFORE):
+        at_once(engine, _IDLE, _HOLD)
     opened = Opened(engine)
     took = at_once(engine, _BURST, _HOLD)
     if isinstance(engine.pool, SmartPool):

@@ -110,9 +110,9 @@ TARGETS: dict[str, Sequence[Target]] = {
         Target("SmartPool", "us per request", 1.03, "QueuePool"),
     ),
     "retirement": (
-        Target("SmartPool", "p99 wait, ms / without", 1.3),
-        Target("SmartPool", "p99.9 wait, ms", 1.0),
-        Target("SmartPool", "fewest open", 10, at_least=True),
+        Target("SmartPool(10..15)", "p99 wait, ms / without", 1.3),
+        Target("SmartPool(10..15)", "p99.9 wait, ms", 1.0),
+        Target("SmartPool(10..15)", "fewest open", 10, at_least=True),
     ),
     "cold-start": (
         Target(

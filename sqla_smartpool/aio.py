@@ -240,6 +240,16 @@ def apart(call: Callable[[], object]) -> None:
     greenlet(call).switch()
 
 
+def closes_in_any_case(dialect: Any) -> bool:
+    """Tell whether a driver's close() does what terminate() is for: it ends
+    the connection also when it is cancelled.
+
+    Where a loop ends in the middle of it, SQLAlchemy's terminate() stops
+    aiosqlite's thread twice, and may wait for ever for the second time.
+    """
+    return getattr(dialect, "driver", None) == "aiosqlite"
+
+
 def let_go(record: Record, dialect: Any) -> None:
     """End a connection whose event loop is gone: nothing can be awaited."""
     connection = record.dbapi_connection

@@ -21,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from ._sqlalchemy import greenlet_spawn
 from ._sqlalchemy import was_collected
 from .aio import apart
+from .aio import closes_in_any_case
 from .aio import end
 from .aio import let_go
 from .aio import LoopRuntime
@@ -124,6 +125,8 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
             # anywhere, so that nothing may be awaited there: whoever it is
             # could be cancelled meanwhile, or be about to change the books
             self.runtime.on_books(functools.partial(apart, close))
+        elif closes_in_any_case(self._dialect):
+            super()._close_connection(connection)
         else:
             close()
 

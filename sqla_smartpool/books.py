@@ -105,6 +105,8 @@ class Books(Changes):
         self.waits = summed([])
         self.connects = summed([])
         self.backoff = Backoff(runtime.chance)
+        #: what a connect takes at best of late, seconds
+        self.connect_time = math.inf
         #: when a connect last succeeded
         self.arrived_at = -math.inf
         self.closed = False

@@ -23,6 +23,21 @@ def bucket_of(seconds: float) -> int:
     return bisect_left(BOUNDS, seconds)
 
 
+def counted(tally: Optional[list[int]], seconds: float) -> list[int]:
+    """Count a duration, and return the counts: no longer than they have to
+    be, as there are some for each connection.
+
+    :param tally: what has been counted so far; None: nothing.
+    """
+    bucket = bucket_of(seconds)
+    if tally is None:
+        tally = [0] * (bucket + 1)
+    elif len(tally) <= bucket:
+        tally = tally + [0] * (bucket + 1 - len(tally))
+    tally[bucket] += 1
+    return tally
+
+
 @dataclass(frozen=True)
 class Histogram:
     """How long something took, how often.

@@ -92,8 +92,9 @@ class SmartPool(Insight):
     :param num_workers: the most connects, pings and closes that upkeep does
         at a time, :meth:`start` apart; 3.
     :param max_connecting: the most connects in flight.  None, for callers: as
-        many as connections are open, but at least 3, and no limit while none
-        is open.  While connects fail it is one.
+        many as connections are open, but at least 10, none that would come
+        later than returns, and no limit while none is open.  While connects
+        fail it is one.
     :param reconnect_timeout: how long a checkout goes on waiting while
         connects fail, before the driver's error is raised; 0.
     :param max_waiting: the most callers that may wait without a connect
@@ -288,9 +289,7 @@ class SmartPool(Insight):
     def _create_connection(self) -> ConnectionPoolEntry:
         # not earlier, as an engine sets its dialect when it has its pool
         cut_whose_options_are_interrupted(self._dialect)
-        record = Record(self)
-        record.get_connection()
-        return record
+        return Record(self)
 
     def _invalidate(
         self,

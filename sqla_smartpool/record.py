@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 import math
 import sys
@@ -19,8 +18,7 @@ from sqlalchemy.pool import Pool
 
 from ._sqlalchemy import _ConnectionRecord
 from ._sqlalchemy import will_lose
-from .histogram import bucket_of
-from .histogram import summed
+from .histogram import counted
 from .runtime import Runtime
 from .settings import Settings
 from .sockets import health_call_of
@@ -31,6 +29,9 @@ from .whereabouts import Who
 #: up to this part of ``max_lifetime`` a connection is retired early, so that
 #: connections that were opened together do not expire together
 _JITTER = 0.1
+#: and for so long before its end at the least, in seconds, or half of that
+#: part: its successor has to be opened by then
+_SUCCESSION = 1.0
 #: a connection whose socket is out of reach is trusted for so long after its
 #: checkin, in seconds; pgxpool does the same
 _BLIND_TRUST = 1.0
@@ -39,6 +40,9 @@ _BLIND_TRUST = 1.0
 _FRESH = 1.0
 #: the kernel counts in ticks of so many seconds at most (CONFIG_HZ=100)
 _TICK = 0.01
+
+#: a time that has always been
+_NEVER = -math.inf
 
 
 class Owner(Protocol):
@@ -76,15 +80,18 @@ class Grip:
         return True
 
 
-class _Undoings(deque[Callable[[DBAPIConnection], None]]):
+class _Undoings(list[Callable[[DBAPIConnection], None]]):
     """What a return has to undo of its user's options, such as an isolation
-    level; SQLAlchemy takes them out one by one."""
+    level; SQLAlchemy takes them out one by one.
+
+    It would have a deque, which takes 0.7 kB when it is empty.
+    """
 
     __slots__ = ("record",)
 
     record: Record
 
-    def pop(self) -> Callable[[DBAPIConnection], None]:  # type: ignore
+    def pop(self, *_: Any) -> Callable[[DBAPIConnection], None]:
         return partial(self.record.undo, super().pop())
 
 
@@ -126,7 +133,7 @@ class Record(_ConnectionRecord):
         "doubted_at",
     )
 
-    def __init__(self, pool: Owner) -> None:
+    def __init__(self, pool: Owner, connect: bool = True) -> None:
         self.pool = pool
         #: how many checkouts it has served, and for how long it was in use in
         #: all, in seconds
@@ -170,12 +177,16 @@ class Record(_ConnectionRecord):
         self.line: Optional[Line] = None
         self.blind = False
         self.born = self.proven_at = self.idle_since = 0.0
+        #: where in the time of its retirement its own is; 1: at the start
         self.early = 0.0
-        self.suspect_at = -math.inf
-        self.trusted_until = -math.inf
-        super().__init__(cast(Pool, pool), connect=False)
-        self.finalize_callback = undoings = _Undoings()
+        self.suspect_at = _NEVER
+        self.trusted_until = _NEVER
+        super().__init__(cast(Pool, pool), connect=connect)
+        undoings = _Undoings()
         undoings.record = self
+        self.finalize_callback = undoings  # type: ignore[assignment]
+        if connect:
+            self._opened()
 
     def get_connection(self) -> DBAPIConnection:
         """Return the connection, opening one if there is none.
@@ -198,12 +209,12 @@ class Record(_ConnectionRecord):
         self.number = next(self.pool.numbers)
         self.born = self.idle_since = now
         # drawn once: drawn anew at each look, it would gather at the bound
-        self.early = _JITTER * runtime.chance()
+        self.early = runtime.chance()
         self.going = None
         self.served = 0, 0.0
         self.succeeded = self.broken = False
         self.doubted = -1
-        self.suspect_at = -math.inf
+        self.suspect_at = _NEVER
         self._find_line()
         if self.line is not None and settings.network_timeout is not None:
             self.line.bound_by(settings.network_timeout)
@@ -260,15 +271,11 @@ class Record(_ConnectionRecord):
         """Count a checkout that had to wait for its turn."""
         self.queued += 1
         self.wait_seconds += seconds
-        if self.waits is None:
-            self.waits = summed([])
-        self.waits[bucket_of(seconds)] += 1
+        self.waits = counted(self.waits, seconds)
 
     def note_long_use(self, seconds: float) -> None:
         """Count a use for the histogram; short ones are what is left."""
-        if self.long_uses is None:
-            self.long_uses = summed([])
-        self.long_uses[bucket_of(seconds)] += 1
+        self.long_uses = counted(self.long_uses, seconds)
 
     def proven(self, when: float) -> None:
         """It has been shown to be alive."""
@@ -283,7 +290,7 @@ class Record(_ConnectionRecord):
     def suspect(self, now: float) -> None:
         """Something has happened that may have killed it."""
         self.suspect_at = now
-        self.trusted_until = -math.inf
+        self.trusted_until = _NEVER
 
     def judge(self) -> None:
         """Work out until when a peek is all that a checkout needs."""
@@ -292,7 +299,7 @@ class Record(_ConnectionRecord):
             self.proven_at + settings.proof_window, self.expires_at
         )
         if self.suspect_at >= self.proven_at or self.going is not None:
-            self.trusted_until = -math.inf
+            self.trusted_until = _NEVER
 
     @property
     def expires_at(self) -> float:
@@ -306,7 +313,9 @@ class Record(_ConnectionRecord):
         lifetime = self.pool.settings.max_lifetime
         if lifetime is None:
             return math.inf
-        return self.born + lifetime * (1.0 - self.early)
+        most = _JITTER * lifetime
+        least = min(_SUCCESSION, most / 2)
+        return self.expires_at - least - self.early * (most - least)
 
     def heard_from(self, now: float) -> None:
         """Take what the kernel knows of the server's last bytes as proof."""
@@ -337,7 +346,7 @@ class Record(_ConnectionRecord):
         event loop; after that SQLAlchemy checks the record in, whoever has it
         by then.
         """
-        heir = Record(self.pool)
+        heir = Record(self.pool, connect=False)
         heir.__dict__["record_info"] = self.record_info
         return heir
 
@@ -380,7 +389,7 @@ class Record(_ConnectionRecord):
             # it is replaced when it comes home, or before it is handed out;
             # also one whose close is interrupted, and so may still be there
             self.going = "unhealthy"
-            self.trusted_until = -math.inf
+            self.trusted_until = _NEVER
         if not soft and self.fairy_ref is not None:
             self.broken = True
         try:

@@ -128,6 +128,13 @@ class Line:
         except OSError:
             return True
 
+    def noisy(self) -> bool:
+        """Tell whether bytes have come that nobody has read, where the kernel
+        cannot say what that means."""
+        if self._tcp and _TCP_INFO is not None:
+            return False
+        return not self.quiet()
+
     def _has_left(self) -> bool:
         """Tell whether the peer is gone, whatever it said before."""
         if self._view.family != _UNIX:

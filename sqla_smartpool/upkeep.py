@@ -198,7 +198,7 @@ class Upkeep:
         dead = record.is_dead()
         if not dead:  # or it would be heard from at its end
             record.heard_from(now)
-        noisy = record.line is not None and not record.line.quiet()
+        noisy = record.line is not None and record.line.noisy()
         return Seen(
             record,
             record.idle_since,

@@ -32,6 +32,8 @@ class Connection:
     handed: Any = None
     dbapi_connection: Optional[object] = None
     proven_at = 0.0
+    idle_since = 0.0
+    taken_at = 0.0
 
     def judge(self) -> None:
         pass
@@ -162,28 +164,77 @@ def test_at_most_max_connecting_at_a_time() -> None:
 
 
 def test_without_a_limit_as_many_are_opened_at_a_time_as_are_open() -> None:
-    books = Books(max_size=30)
-    books.stock(5)
-    for _ in range(30):
+    books = Books(max_size=60)
+    books.stock(15)
+    for _ in range(45):
         books.wait()
-    assert len(books.connects) == 5
+    assert len(books.connects) == 15
     books.arrive(books.connects[0])
-    # six are open, four still come
-    assert len(books.connects) == 1 + 6
+    # sixteen are open, fourteen still come
+    assert len(books.connects) == 1 + 16
     # nothing is to be expected of those any more
     books.runtime.now += 1.01
     books.inventory.look()
-    assert len(books.connects) == 1 + 6 + 6
+    assert len(books.connects) == 1 + 16 + 16
 
 
-def test_without_a_limit_three_are_opened_at_a_time_for_one_that_is_open() -> (
+def test_without_a_limit_ten_are_opened_at_a_time_for_one_that_is_open() -> (
     None
 ):
     books = Books(max_size=30)
     books.stock(1)
     for _ in range(30):
         books.wait()
-    assert len(books.connects) == 3
+    assert len(books.connects) == 10
+
+
+def _with_known_times(use: float, connect: float) -> Books:
+    """Four connections in use since now, of which that much is known."""
+    books = Books(max_size=30)
+    for _ in range(4):
+        books.wait()
+    books.runtime.now += connect
+    for grant in books.connects:
+        record = books.arrive(grant)
+        record.uses, record.usage = 11, 10 * use
+        record.taken_at = books.runtime.now
+    books.connects.clear()
+    return books
+
+
+def test_none_is_opened_beside_another_that_would_come_after_the_returns() -> (
+    None
+):
+    books = _with_known_times(use=0.01, connect=0.1)
+    for _ in range(40):
+        books.wait()
+    # the four serve forty in the time of a connect
+    assert len(books.connects) == 1
+    for _ in range(5):
+        books.wait()
+    assert len(books.connects) == 5
+
+
+def test_what_is_out_for_longer_than_ever_is_not_waited_for() -> None:
+    books = _with_known_times(use=0.01, connect=0.1)
+    for _ in range(4):
+        books.wait()
+    assert len(books.connects) == 1
+    books.runtime.now += 0.09
+    books.inventory.look()
+    assert len(books.connects) == 1
+    books.runtime.now += 0.06
+    books.inventory.look()
+    assert len(books.connects) == 2
+
+
+def test_nothing_is_expected_of_returns_as_long_as_there_was_none() -> None:
+    books = _with_known_times(use=0.0, connect=0.1)
+    for record in books.inventory.members:
+        record.uses = 1
+    for _ in range(4):
+        books.wait()
+    assert len(books.connects) == 4
 
 
 def test_one_is_opened_for_everybody_as_long_as_none_is_open() -> None:
@@ -204,11 +255,11 @@ def test_who_does_not_queue_has_one_opened_where_there_is_room() -> None:
 
 
 def test_who_will_have_one_opened_does_not_count_for_max_waiting() -> None:
-    books = Books(max_size=8, max_waiting=0)
+    books = Books(max_size=15, max_waiting=0)
     books.stock(1)
-    waiters = [books.wait() for _ in range(8)]
-    assert len(books.connects) == 3
-    assert [w.outcome for w in waiters] == [None] * 7 + [Refusal.OVERLOADED]
+    waiters = [books.wait() for _ in range(15)]
+    assert len(books.connects) == 10
+    assert [w.outcome for w in waiters] == [None] * 14 + [Refusal.OVERLOADED]
 
 
 def test_the_first_failure_goes_to_the_longest_waiter_not_covered() -> None:

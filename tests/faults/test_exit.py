@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from typing import Sequence
 
@@ -11,6 +12,7 @@ import pytest
 from tests.faults.conftest import DURATIONS
 from tests.faults.conftest import LONG
 from tests.lab.scripts import Program
+from tests.lab.scripts import run_script
 from tests.lab.scripts import start_script
 from tests.lab.scripts import way_to
 
@@ -371,3 +373,52 @@ def test_a_loops_process_leaves_at_once_amid_what_is_never_answered(
         for start in (IN_MAIN, IN_A_DAEMON_THREAD)
     ]
     assert_leave_soon(server, drivername, scripts, freeze=True)
+
+
+CLOSING = """
+import asyncio, os, threading
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqla_smartpool import AsyncSmartPool
+
+may_end = threading.Event()
+
+async def close_one():
+    engine = create_async_engine(
+        os.environ["URL"], poolclass=AsyncSmartPool, min_size=0
+    )
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+    await driver.create_function("hold", 0, lambda: may_end.wait(30))
+    # whatever is asked of the driver's thread next has to wait for this
+    holding = asyncio.create_task(driver.execute("SELECT hold()"))
+    closing = asyncio.Event()
+    event.listen(engine.sync_engine, "close", lambda *_: closing.set())
+    disposing = asyncio.create_task(engine.dispose())
+    await closing.wait()
+    await asyncio.sleep(0.1)
+    return holding, disposing
+
+async def main():
+    # it is a matter of chance which task is cancelled first
+    tasks = [await close_one() for _ in range(10)]
+    threading.Timer(0.5, may_end.set).start()
+    print("leaving")
+
+asyncio.run(main())
+print("left")
+"""
+
+
+@pytest.mark.pain("slow exit")
+def test_a_loop_can_end_amid_the_close_of_sqlite_connections(
+    tmp_path: Path,
+) -> None:
+    # asyncio.run() cancels what is left: the close, and, if that is shielded,
+    # the close that is behind the shield as well
+    url = f"sqlite+aiosqlite:///{tmp_path / 'file.db'}"
+    ended = run_script(CLOSING, URL=url)
+    # SQLAlchemy logs that a close was cancelled
+    assert ended.status == 0, ended.stderr
+    assert ended.stdout.endswith("left\n")
+    assert ended.exit_took < SOON
