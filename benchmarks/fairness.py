@@ -24,17 +24,22 @@ from sqlalchemy.pool import QueuePool
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
+from .floor import BareFifo
+from .floor import ThreadFifo
 from .measure import Benchmark
 from .measure import Case
 from .measure import Turn
 from .pools import dbutils_pool_of
 from .pools import engine
+from .pools import filled
+from .pools import NoDatabase
 from .pools import pool
 from .pools import psycopg_pool_of
 from .servers import asyncpg_pool_of
 from .servers import server
 from .waits import recorded
 
+_CREATOR: Any = NoDatabase
 _WORKERS, _SIZE = 50, 30
 #: for how long a worker keeps a connection, and waits for one, seconds
 _HOLD, _TIMEOUT = 0.02, 2.0
@@ -153,6 +158,8 @@ def cases(quick: bool) -> Iterator[Case]:
     for kind in (QueuePool, SmartPool):
         made = pool(kind, _SIZE, timeout=_TIMEOUT)
         turns[kind.__name__] = partial(_threads, made.connect, _close, seconds)
+    fifo = filled(ThreadFifo(_CREATOR, pool_size=_SIZE), _SIZE)
+    turns["bare FIFO"] = partial(_threads, fifo.connect, _close, seconds)
     other = psycopg_pool_of(_SIZE, timeout=_TIMEOUT)
     turns["psycopg_pool"] = partial(
         _threads, other.getconn, other.putconn, seconds
@@ -169,6 +176,7 @@ def cases(quick: bool) -> Iterator[Case]:
                     kind.__name__: partial(_of_sqlalchemy, kind, seconds)
                     for kind in (AsyncAdaptedQueuePool, AsyncSmartPool)
                 },
+                "bare FIFO": partial(_of_sqlalchemy, BareFifo, seconds),
                 "asyncpg.Pool": partial(_of_asyncpg, started, seconds),
             },
             ("AsyncAdaptedQueuePool",),

@@ -51,7 +51,8 @@ class BareFifo(Pool):
             self._idle.append(record)
 
     def dispose(self) -> None:
-        self._idle.clear()
+        while self._idle:
+            self._idle.pop().close()  # type: ignore[attr-defined]
 
     def recreate(self) -> BareFifo:
         return type(self)(self._creator, self._room, dialect=self._dialect)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Any
+from typing import Callable
 from typing import Iterator
 
 from sqlalchemy import Pool
@@ -17,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
+from .floor import BareFifo
 from .load import Load
 from .load import quantiles
 from .measure import Benchmark
@@ -143,7 +145,7 @@ def cases(quick: bool) -> Iterator[Case]:
     with server("postgresql") as started:
         database = Database(started, "postgresql+asyncpg")
         for workers in (15, 200):
-            turns = {
+            turns: dict[str, Callable[[], Turn]] = {
                 each: partial(
                     _tasks, database, kind, options, workers, seconds
                 )
@@ -151,6 +153,15 @@ def cases(quick: bool) -> Iterator[Case]:
                     AsyncAdaptedQueuePool, AsyncSmartPool
                 ).items()
             }
+            if workers > _CROWD:
+                turns["bare FIFO(15)"] = partial(
+                    _tasks,
+                    database,
+                    BareFifo,
+                    {"pool_size": 15},
+                    workers,
+                    seconds,
+                )
             # without SQLAlchemy, which takes time of its own
             turns["asyncpg.Pool(5..15)"] = partial(
                 _asyncpg, started, workers, seconds

@@ -193,10 +193,11 @@ class Upkeep:
             inventory.post(pool.idle_limit.looked, now)
         return todo
 
-    @staticmethod
-    def _see(record: Record, now: float) -> Seen:
+    def _see(self, record: Record, now: float) -> Seen:
         dead = record.is_dead()
-        if not dead:  # or it would be heard from at its end
+        next_look = now + self._pool.settings.check_interval
+        # not a dead one, or it would be heard from at its end
+        if not dead and record.trusted_until <= next_look:
             record.heard_from(now)
         noisy = record.line is not None and record.line.noisy()
         return Seen(
