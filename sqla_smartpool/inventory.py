@@ -552,7 +552,12 @@ class Inventory(Books):
         if young >= max(_AT_LEAST, open_now):
             return True
         waiting = len(self.waiters) - self._covered()
-        return waiting * self._use_time() <= open_now * self.connect_time
+        expected = waiting * self._use_time() / open_now
+        if waiting <= 0 or expected > self.connect_time:
+            return False
+        # or they would wait for a connect when it turns out otherwise
+        self._look_again(max(expected, self.connect_time / 10))
+        return True
 
     def _use_time(self) -> float:
         """For how long a connection is in use, seconds; infinite: who knows.

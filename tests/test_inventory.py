@@ -210,6 +210,8 @@ def test_none_is_opened_beside_another_that_would_come_after_the_returns() -> (
         books.wait()
     # the four serve forty in the time of a connect
     assert len(books.connects) == 1
+    # and whether they have is looked at then
+    assert pytest.approx(0.0975) in books.alarms
     for _ in range(5):
         books.wait()
     assert len(books.connects) == 5
