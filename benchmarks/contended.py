@@ -8,19 +8,18 @@ from typing import Any
 from typing import Callable
 from typing import Iterator
 
+from sqlalchemy import Pool
+from sqlalchemy.pool import QueuePool
+
+from sqla_smartpool import SmartPool
 from .floor import ThreadFifo
 from .floor import WithoutLock
 from .measure import Benchmark
 from .measure import Case
 from .measure import Figures
 from .pools import dbutils_pool_of
-from .pools import filled
-from .pools import KINDS
-from .pools import NoDatabase
 from .pools import pool
 from .pools import psycopg_pool_of
-
-_CREATOR: Any = NoDatabase
 
 
 def _turn(
@@ -74,14 +73,15 @@ def cases(quick: bool) -> Iterator[Case]:
     for threads in (8, 50):
         for size in (5, 15):
             turns: dict[str, Callable[[], Figures]] = {}
-            for name in ("QueuePool", "SmartPool"):
-                made = pool(KINDS[name], size)
-                turns[name] = _turn(made.connect, _close, threads, number)
-            floors: dict[str, type[ThreadFifo]] = {"bare FIFO": ThreadFifo}
+            kinds: dict[str, type[Pool]] = {
+                "QueuePool": QueuePool,
+                "SmartPool": SmartPool,
+                "bare FIFO": ThreadFifo,
+            }
             if size >= threads:
-                floors["without a lock"] = WithoutLock
-            for name, kind in floors.items():
-                made = filled(kind(_CREATOR, pool_size=size), size)
+                kinds["without a lock"] = WithoutLock
+            for name, kind in kinds.items():
+                made = pool(kind, size)
                 turns[name] = _turn(made.connect, _close, threads, number)
             other = psycopg_pool_of(size)
             turns["psycopg_pool"] = _turn(

@@ -31,15 +31,12 @@ from .measure import Case
 from .measure import Turn
 from .pools import dbutils_pool_of
 from .pools import engine
-from .pools import filled
-from .pools import NoDatabase
 from .pools import pool
 from .pools import psycopg_pool_of
 from .servers import asyncpg_pool_of
 from .servers import server
 from .waits import recorded
 
-_CREATOR: Any = NoDatabase
 _WORKERS, _SIZE = 50, 30
 #: for how long a worker keeps a connection, and waits for one, seconds
 _HOLD, _TIMEOUT = 0.02, 2.0
@@ -158,7 +155,7 @@ def cases(quick: bool) -> Iterator[Case]:
     for kind in (QueuePool, SmartPool):
         made = pool(kind, _SIZE, timeout=_TIMEOUT)
         turns[kind.__name__] = partial(_threads, made.connect, _close, seconds)
-    fifo = filled(ThreadFifo(_CREATOR, pool_size=_SIZE), _SIZE)
+    fifo = pool(ThreadFifo, _SIZE)
     turns["bare FIFO"] = partial(_threads, fifo.connect, _close, seconds)
     other = psycopg_pool_of(_SIZE, timeout=_TIMEOUT)
     turns["psycopg_pool"] = partial(

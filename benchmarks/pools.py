@@ -15,6 +15,7 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.pool import StaticPool
 
 from sqla_smartpool import SmartPool
+from .floor import ThreadFifo
 
 
 class NoDatabase:
@@ -57,10 +58,11 @@ class Module:
 def pool(kind: type[Pool], size: int, **options: Any) -> Pool:
     """A pool with so many connections at most, all of them open."""
     creator: Any = NoDatabase
-    if not issubclass(kind, QueuePool):
+    if issubclass(kind, QueuePool):
+        options["max_overflow"] = 0
+    elif not issubclass(kind, ThreadFifo):
         return kind(creator)
-    made = kind(creator, pool_size=size, max_overflow=0, **options)
-    return filled(made, size)
+    return filled(kind(creator, pool_size=size, **options), size)
 
 
 def filled(made: Pool, size: int) -> Pool:

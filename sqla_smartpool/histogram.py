@@ -30,9 +30,8 @@ def counted(tally: Optional[list[int]], seconds: float) -> list[int]:
     :param tally: what has been counted so far; None: nothing.
     """
     bucket = bucket_of(seconds)
-    if tally is None:
-        tally = [0] * (bucket + 1)
-    elif len(tally) <= bucket:
+    tally = tally or []
+    if len(tally) <= bucket:
         tally = tally + [0] * (bucket + 1 - len(tally))
     tally[bucket] += 1
     return tally

@@ -552,8 +552,10 @@ class Inventory(Books):
         if young >= max(_AT_LEAST, open_now):
             return True
         waiting = len(self.waiters) - self._covered()
+        if waiting <= 0:
+            return False
         expected = waiting * self._use_time() / open_now
-        if waiting <= 0 or expected > self.connect_time:
+        if expected > self.connect_time:
             return False
         # or they would wait for a connect when it turns out otherwise
         self._look_again(max(expected, self.connect_time / 10))
@@ -566,7 +568,7 @@ class Inventory(Books):
         """
         now = self._runtime.clock()
         uses, usage, out = 0, 0.0, []
-        for record in list(self.ledger.members):
+        for record in self.ledger.members:
             uses += record.uses
             usage += record.usage
             if record.taken_at > record.idle_since:

@@ -91,7 +91,9 @@ class _Undoings(list[Callable[[DBAPIConnection], None]]):
 
     record: Record
 
-    def pop(self, *_: Any) -> Callable[[DBAPIConnection], None]:
+    def pop(  # type: ignore[override]
+        self,
+    ) -> Callable[[DBAPIConnection], None]:
         return partial(self.record.undo, super().pop())
 
 

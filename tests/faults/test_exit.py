@@ -377,7 +377,6 @@ def test_a_loops_process_leaves_at_once_amid_what_is_never_answered(
 
 CLOSING = """
 import asyncio, os, threading
-from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqla_smartpool import AsyncSmartPool
 
@@ -392,11 +391,15 @@ async def close_one():
     await driver.create_function("hold", 0, lambda: may_end.wait(30))
     # whatever is asked of the driver's thread next has to wait for this
     holding = asyncio.create_task(driver.execute("SELECT hold()"))
-    closing = asyncio.Event()
-    event.listen(engine.sync_engine, "close", lambda *_: closing.set())
+    closing, close = asyncio.Event(), driver.close
+
+    async def tell_and_close():
+        closing.set()
+        await close()
+
+    driver.close = tell_and_close
     disposing = asyncio.create_task(engine.dispose())
     await closing.wait()
-    await asyncio.sleep(0.1)
     return holding, disposing
 
 async def main():
