@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from asyncio import _get_running_loop
 from contextvars import Context
+from contextvars import copy_context
+from functools import partial
 import inspect
 import math
 import random
@@ -237,7 +239,8 @@ def no_loop() -> MissingGreenlet:
 def apart(call: Callable[[], object]) -> None:
     """Make a call outside of SQLAlchemy's greenlets: there drivers end a
     connection at once, and do not try to await."""
-    greenlet(call).switch()
+    # a greenlet begins with an empty context
+    greenlet(partial(copy_context().run, call)).switch()
 
 
 def closes_in_any_case(dialect: Any) -> bool:

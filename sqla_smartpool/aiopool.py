@@ -26,6 +26,7 @@ from .aio import end
 from .aio import let_go
 from .aio import LoopRuntime
 from .aio import no_loop
+from .liveness import closing_the_dead
 from .pool import all_pools
 from .pool import SmartPool
 from .runtime import Runtime
@@ -127,6 +128,9 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
             self.runtime.on_books(functools.partial(apart, close))
         elif closes_in_any_case(self._dialect):
             super()._close_connection(connection)
+        elif closing_the_dead.get(False) and self._dialect.has_terminate:
+            # nobody hears a farewell, and asyncio may tell of its failure
+            apart(close)
         else:
             close()
 

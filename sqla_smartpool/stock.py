@@ -38,10 +38,17 @@ from .whereabouts import current_task
 from .whereabouts import frames_of_task
 from .whereabouts import frames_of_thread
 from .whereabouts import here
+from .whereabouts import steps_of_thread
 from .whereabouts import Who
 
 #: how often a pool is looked at, seconds
 _INTERVAL = 0.2
+#: who left the queue at a look is served by then, or not at all, seconds
+_TAKEN_UP = 0.1
+#: where the callers of a stock pool wait
+_WAITS = QueuePool._do_get.__code__
+#: and what is called by it
+_CONNECTS = QueuePool._create_connection.__code__
 
 
 class _Seen:
@@ -78,6 +85,8 @@ class StockObserver:
         self._seen: dict[Any, _Seen] = {}
         #: since when somebody has been seen to wait
         self._waiting: dict[Who, float] = {}
+        #: who no longer did at the last look: since when, and that look's time
+        self._left: dict[Who, tuple[float, float]] = {}
         self._connecting: dict[Who, float] = {}
         #: held by who counts what stands in these: users ask from threads of
         #: their own
@@ -137,9 +146,11 @@ class StockObserver:
         seen.held_since, seen.who, seen.in_use = now, who, True
         seen.uses += 1
         since = self._waiting.pop(who, None)
+        if since is not None:
+            self._waited.append(now - since)
+        elif (left := self._left.pop(who, None)) and now < left[1] + _TAKEN_UP:
+            since = left[0]
         seen.waited = None if since is None else now - since
-        if seen.waited is not None:
-            self._waited.append(seen.waited)
         if self.traces:
             seen.taken = here()
 
@@ -199,9 +210,11 @@ class StockObserver:
         found = self._waiting = {
             who: before.get(who, now) for who in waiting if who not in served
         }
+        self._left = {}
         for who in list(before):
             # unless it has just been served
             if who not in found and (since := before.pop(who, None)):
+                self._left[who] = since, now
                 self._waited.append(now - since)
         waits = [Wait(who, since) for who, since in found.copy().items()]
         return sorted(waits, key=lambda wait: wait.since)
@@ -221,17 +234,20 @@ class StockObserver:
                 thread.ident
                 for thread in threading.enumerate()
                 if thread.ident != mine
-                and self._waits_in(frames_of_thread(thread.ident or 0))
+                and self._has_thread_waiting(thread.ident or 0)
             )
         return found
 
+    def _has_thread_waiting(self, ident: int) -> bool:
+        return any(
+            step.code is _WAITS for step in steps_of_thread(ident)
+        ) and self._waits_in(frames_of_thread(ident))
+
     def _waits_in(self, frames: Any) -> bool:
-        pool, waits = self._pool, QueuePool._do_get.__code__
-        connects = QueuePool._create_connection.__code__  # called by the other
         for frame in frames:
-            if frame.f_code in (waits, connects):
-                if frame.f_locals.get("self") is pool:
-                    return frame.f_code is waits
+            if frame.f_code in (_WAITS, _CONNECTS):
+                if frame.f_locals.get("self") is self._pool:
+                    return frame.f_code is _WAITS
         return False
 
     def connects(self) -> list[float]:

@@ -10,10 +10,19 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 import gc
+from itertools import accumulate
+from itertools import chain
+from itertools import compress
+from itertools import repeat
+from itertools import takewhile
+from itertools import tee
 import linecache
+from operator import attrgetter
+from operator import methodcaller
 import sys
 import threading
 from types import BuiltinFunctionType
+from types import CodeType
 from types import FrameType
 from typing import Any
 from typing import Iterable
@@ -44,6 +53,24 @@ _IN_DATABASE = ("do_execute", "do_commit", "do_rollback", "do_ping")
 _LINES = 8
 
 
+class Step(NamedTuple):
+    """A function that has been called and has not returned, and the line at
+    which it is."""
+
+    variables: dict[str, Any]
+    code: CodeType
+    line: int
+
+    @property
+    def module(self) -> str:
+        return self.variables.get("__name__") or ""
+
+
+#: what a :class:`Step` is made of, of a frame
+_read = attrgetter("f_globals", "f_code", "f_lineno")
+_current_frames = methodcaller("_current_frames")
+
+
 class Place(NamedTuple):
     """Where somebody stands."""
 
@@ -64,23 +91,22 @@ def current_task() -> Who:
 
 def here() -> tuple[str, ...]:
     """Return the lines that lead to the caller."""
-    return _lines(_stack_here())
+    return _lines(_steps(_stack_here()))
 
 
 def place_of(who: Who) -> Place:
     """Look up where a thread or a task stands now."""
-    frames: Iterable[FrameType] = ()
+    steps: list[Step] = []
     if isinstance(who, int):
         name = _name_of_thread(who)
-        frames = frames_of_thread(who)
+        steps = steps_of_thread(who)
     else:
         task = who() if who is not None else None
         name = "unknown" if task is None else task.get_name()
         if task is not None and not task.done():
-            frames = frames_of_task(task)
-    frames = list(frames)
-    busy = any(frame.f_code.co_name in _IN_DATABASE for frame in frames)
-    return Place(name, _lines(frames), busy)
+            steps = _steps(frames_of_task(task))
+    busy = any(step.code.co_name in _IN_DATABASE for step in steps)
+    return Place(name, _lines(steps), busy)
 
 
 def resolved(who: Who) -> object:
@@ -94,7 +120,7 @@ def has_in_hand(module: str, thing: object) -> bool:
     and not yet at its end, refers to something."""
     return any(
         thing is local
-        for frame in _all_frames()
+        for frame in _frames_near(module)
         if frame.f_globals.get("__name__") == module
         for local in list(frame.f_locals.values())
     )
@@ -122,27 +148,68 @@ def _name_of_thread(ident: int) -> str:
     return f"thread {ident}, which has ended"
 
 
+def steps_of_thread(ident: int) -> list[Step]:
+    """The innermost first.
+
+    They are read in one call, during which no other thread runs.  A function
+    that ends while somebody else has its frame leaves its variables to them,
+    and what they delete then may be in use where it came from: mysqlclient
+    refuses to let two threads have a connection at the same time.
+    """
+    outwards = chain(_innermost(ident), repeat("f_back"))
+    frames = takewhile(bool, accumulate(outwards, getattr))
+    return _steps(frames) or _steps(frames_of_thread(ident))
+
+
+def _innermost(ident: int) -> Iterator[Any]:
+    """Yield one frame of a thread, or None if it has ended."""
+    return map(methodcaller("get", ident), map(_current_frames, (sys,)))
+
+
 def frames_of_thread(ident: int) -> Iterator[FrameType]:
-    """The innermost first."""
-    frame = sys._current_frames().get(ident)
+    """The innermost first; for a thread of which :func:`steps_of_thread` has
+    told that it is not in the middle of a driver."""
+    frame = next(_innermost(ident))
     if frame is None and not isinstance(
         threading.get_ident, BuiltinFunctionType
     ):
         # under gevent, which replaces that, the ident is a greenlet's; to
         # look at every object for each thread that has ended takes seconds
-        for item in gc.get_objects():
-            if id(item) == ident and isinstance(item, greenlet):
+        for item in _greenlets():
+            if id(item) == ident:
                 frame = item.gr_frame
     return _outwards(frame)
 
 
-def _all_frames() -> Iterator[FrameType]:
-    for running in sys._current_frames().values():
-        yield from _outwards(running)
-    for item in gc.get_objects():
-        # not isinstance(), which asks proxies for what they stand for
-        if issubclass(type(item), greenlet):
-            yield from _outwards(item.gr_frame)
+def _frames_near(module: str) -> Iterator[FrameType]:
+    """Yield the frames of all greenlets, and of those threads that are in a
+    function of a module."""
+    for ident in next(map(list, map(_current_frames, (sys,)))):
+        if any(step.module == module for step in steps_of_thread(ident)):
+            yield from frames_of_thread(ident)
+    for item in _greenlets():
+        yield from _outwards(item.gr_frame)
+
+
+def _greenlets() -> list[Any]:
+    """All there are; found in one call, see :func:`steps_of_thread`."""
+    kinds = set(_with_subclasses(greenlet))
+    everything = map(methodcaller("get_objects"), (gc,))
+    # not isinstance(), which asks proxies for what they stand for
+    objects, others = tee(chain.from_iterable(everything))
+    return [*compress(objects, map(kinds.__contains__, map(type, others)))]
+
+
+def _with_subclasses(kind: type) -> Iterator[type]:
+    yield kind
+    subclasses: list[type] = kind.__subclasses__()
+    for each in subclasses:
+        yield from _with_subclasses(each)
+
+
+def _steps(frames: Iterable[FrameType]) -> list[Step]:
+    # all are read before the first Step is made: that runs Python's code
+    return [Step(*read) for read in list(map(_read, frames))]
 
 
 def _outwards(frame: Optional[FrameType]) -> Iterator[FrameType]:
@@ -203,15 +270,14 @@ def _outwards_through_greenlets() -> Iterator[FrameType]:
         outer = outer.parent
 
 
-def _lines(frames: Iterable[FrameType]) -> tuple[str, ...]:
+def _lines(steps: Iterable[Step]) -> tuple[str, ...]:
     found: list[str] = []
-    for frame in frames:
-        module = frame.f_globals.get("__name__") or ""
-        if module.partition(".")[0] in _LEFT_OUT:
+    for step in steps:
+        if step.module.partition(".")[0] in _LEFT_OUT:
             continue
-        code = frame.f_code
-        line = f"{code.co_filename}:{frame.f_lineno} in {code.co_name}"
-        text = linecache.getline(code.co_filename, frame.f_lineno).strip()
+        file = step.code.co_filename
+        line = f"{file}:{step.line} in {step.code.co_name}"
+        text = linecache.getline(file, step.line).strip()
         found.append(f"{line}: {text}" if text else line)
         if len(found) == _LINES:
             break

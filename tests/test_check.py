@@ -186,7 +186,11 @@ def test_a_server_that_ends_idle_sessions_before_the_pool_pings_them(
     assert subjects(document) == ["ping_after"]
     [advice] = document["advice"]
     assert f"20 s ({setting})" in advice["text"]
-    assert "ping_after=16" in advice["code"]
+    pool_class = "AsyncSmartPool" if asynchronous else "SmartPool"
+    create = "create_async_engine" if asynchronous else "create_engine"
+    assert advice["code"] == (
+        f"{create}(url, poolclass={pool_class}, ping_after=16, ...)"
+    )
     # the pool of who follows it has nothing to fear, nor one that lets go
     pool = {"plugin": "smartpool"}
     for well in ({"ping_after": "16"}, {"keep_alive": "15"}):

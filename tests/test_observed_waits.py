@@ -68,6 +68,31 @@ def test_a_wait_ends_when_the_caller_is_served(
     assert observer.stats().wait_time.count == 1
 
 
+def test_a_look_between_a_return_and_its_taking_up_costs_no_wait(
+    sqlite_database: Database, side: Side
+) -> None:
+    engine, observer = made("stock", side, sqlite_database)
+    held = hold_here(engine, 2)
+    waits: list[Optional[float]] = []
+
+    @event.listens_for(engine, "checkout", insert=True)
+    def look(*_: Any) -> None:
+        observer.stats()
+
+    def ask() -> None:
+        with engine.connect() as connection:
+            entry = connection.connection._connection_record
+            waits.append(observer.waited(entry))
+
+    asked = beside(side, ask)
+    side.eventually(lambda: observer.stats().requests_waiting == 1)
+    held.pop().close()
+    asked()
+    held.pop().close()
+    assert waits[0] is not None
+    assert observer.stats().wait_time.count == 1
+
+
 def test_a_holder_who_asks_is_in_a_deadlock_only_if_he_waited(
     sqlite_database: Database, side: Side
 ) -> None:

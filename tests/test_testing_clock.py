@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from typing import Any
 import weakref
@@ -261,3 +262,28 @@ def test_a_pool_whose_clock_was_taken_is_collected() -> None:
     pool = weakref.ref(engine.pool)
     del engine
     eventually(lambda: gc.collect() >= 0 and pool() is None, message="gone")
+
+
+def test_what_has_really_come_is_done_when_the_clock_is_put_forward() -> None:
+    engine = create_engine("sqlite:///one.db", poolclass=SmartPool)
+    clock: Any = control_clock(engine)
+    came, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def come() -> None:
+        came.set()
+        go_on.wait()
+        order.append("come")
+
+    def advance() -> None:
+        clock.advance(HOUR)
+        order.append("advanced")
+
+    clock.call_later(0.0, come)
+    came.wait()
+    advancing = threading.Thread(target=advance)
+    advancing.start()
+    advancing.join(0.2)  # it would be over by now
+    go_on.set()
+    advancing.join()
+    assert order == ["come", "advanced"]

@@ -17,6 +17,7 @@ import pytest
 from sqla_smartpool._sqlalchemy import await_
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from sqla_smartpool.whereabouts import current_task
+from sqla_smartpool.whereabouts import has_in_hand
 from sqla_smartpool.whereabouts import here
 from sqla_smartpool.whereabouts import place_of
 from sqla_smartpool.whereabouts import with_all_who_await
@@ -171,3 +172,50 @@ def test_for_a_thread_that_has_ended_not_every_object_is_looked_at(
     monkeypatch.setattr(threading, "get_ident", lambda: 1)
     assert place_of(thread.ident).lines == ()
     assert looks == [1]
+
+
+class Deleted:
+    """Notes which thread deletes it: the one in which it was in use, or
+    whoever had its frame at that time."""
+
+    def __init__(self, by: set[int]) -> None:
+        self._by = by
+
+    def __del__(self) -> None:
+        self._by.add(threading.get_ident())
+
+
+@pytest.mark.parametrize(
+    ("look", "looks"),
+    # the second looks at every object there is
+    [(place_of, 20_000), (lambda ident: has_in_hand("nowhere", ident), 9)],
+    ids=["place_of", "has_in_hand"],
+)
+def test_who_looks_at_a_thread_takes_nothing_from_it(
+    look: Callable[[int], object],
+    looks: int,
+    request: pytest.FixtureRequest,
+) -> None:
+    # mysqlclient refuses a connection while another thread deletes a result
+    by: set[int] = set()
+    over = threading.Event()
+
+    def use_something() -> None:
+        something = Deleted(by)  # noqa: F841
+
+    def work() -> None:
+        while not over.is_set():
+            use_something()
+
+    request.addfinalizer(
+        lambda before=sys.getswitchinterval(): sys.setswitchinterval(before)
+    )
+    sys.setswitchinterval(1e-6)
+    worker = threading.Thread(target=work)
+    worker.start()
+    ident: Any = worker.ident
+    for _ in range(looks):
+        look(ident)
+    over.set()
+    worker.join()
+    assert by == {ident}

@@ -93,7 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
             document = {
                 "command": "check",
                 "url": masked(url),
-                "async": arguments.is_async,
                 "processes": arguments.processes,
                 "max_size": settings.ceiling,
                 **findings.as_dict(),

@@ -7,6 +7,7 @@ import bisect
 from contextlib import contextmanager
 from contextvars import Context
 from contextvars import ContextVar
+from functools import partial
 import math
 import threading
 import time
@@ -177,10 +178,19 @@ class _Hand:
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
         alarm = _Alarm(call)
-        alarm.real = self._real_later(delay, alarm.ring)
+        alarm.real = self._real_later(delay, partial(self._ring, alarm))
         with self._changed:
             self._alarms.add(self.now() + delay, alarm)
         return alarm
+
+    def _ring(self, alarm: TimedCall) -> None:
+        """The time of one has really come; what it does then is work."""
+        me = _Job(self)
+        self.goes_on(me)
+        try:
+            alarm.ring()
+        finally:
+            self._ends(me)
 
     def _spawn(
         self, job: Callable[[], object], context: Optional[Context] = None
@@ -192,8 +202,7 @@ class _Hand:
             try:
                 job()
             finally:
-                me.done = True
-                self._stops(me)
+                self._ends(me)
 
         self.goes_on(me)
         try:
@@ -213,6 +222,10 @@ class _Hand:
         with self._changed:
             if job is not None and not job.done:
                 self._at_work.add(job)
+
+    def _ends(self, job: _Job) -> None:
+        job.done = True
+        self._stops(job)
 
     def _stops(self, job: Optional[_Job]) -> None:
         with self._changed:

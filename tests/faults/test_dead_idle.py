@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from typing import Any
+from typing import Awaitable
 from typing import Callable
 
 import pytest
@@ -97,18 +98,28 @@ def test_one_of_five_killed_costs_one_reconnect_and_nobody_an_error(
     assert (stats.closed_unhealthy, stats.requests_errors) == (1, 0)
 
 
+def whose_farewell(
+    side: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    farewell: Callable[[], Awaitable[None]],
+) -> tuple[Engine, Any]:
+    """Return an engine and its one connection of aiomysql's, whose farewell
+    is this one."""
+    engine = side.started(min_size=1, max_size=1, **QUIET)
+    with engine.connect() as connection:
+        driver_connection: Any = connection.connection.driver_connection
+    monkeypatch.setattr(driver_connection, "ensure_closed", farewell)
+    return engine, driver_connection
+
+
 @matrix.on([case for case in matrix.TCP if "aiomysql" in case.drivername])
 def test_a_farewell_that_fails_ends_the_connection_all_the_same(
     side: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = side.started(min_size=1, max_size=1, **QUIET)
-    with engine.connect() as connection:
-        driver_connection: Any = connection.connection.driver_connection
-
     async def fail() -> None:
         raise ConnectionResetError("Connection lost")
 
-    monkeypatch.setattr(driver_connection, "ensure_closed", fail)
+    engine, driver_connection = whose_farewell(side, monkeypatch, fail)
     engine.dispose()
     assert driver_connection.closed
 
@@ -129,3 +140,22 @@ def test_disposing_of_what_the_server_has_ended_is_no_news(
     # where a driver complains of what was not closed
     gc.collect()
     assert caplog.messages == []
+
+
+@matrix.on([case for case in matrix.TCP if "aiomysql" in case.drivername])
+def test_nobody_says_farewell_to_whom_the_server_has_ended(
+    side: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # asyncio would tell of its failure, whenever its future was collected
+    said = []
+
+    async def say() -> None:
+        said.append("quit")
+
+    engine, driver_connection = whose_farewell(side, monkeypatch, say)
+    [member] = engine.pool.inventory.members
+    side.server.terminate()
+    side.eventually(member.is_dead, "the end is known")
+    engine.dispose()
+    assert driver_connection.closed
+    assert said == []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Iterator
 from typing import Optional
 
+from .findings import engine_code
 from .findings import Findings
 from ...settings import Settings
 
@@ -63,6 +64,7 @@ def _idle(findings: Findings, settings: Settings) -> Iterator[Advice]:
     if 1.5 * settings.check_interval > safe:
         changes.append(f"check_interval={safe / 2:g}")
     kept = "for ever" if keep_alive is None else f"for {keep_alive:g} s"
+    pool = "AsyncSmartPool" if findings.is_async else "SmartPool"
     yield Advice(
         "ping_after",
         f"The server ends a session that has been idle for {limit:g} s"
@@ -71,7 +73,7 @@ def _idle(findings: Findings, settings: Settings) -> Iterator[Advice]:
         f" {left_alone:g} s (ping_after, check_interval): what it finds idle"
         " will often be dead, and has to be opened again. Set"
         f" {', '.join(changes)}, or raise {name}.",
-        f"create_engine(url, poolclass=SmartPool, {', '.join(changes)}, ...)",
+        engine_code(findings.is_async, f"poolclass={pool}", *changes),
     )
 
 
@@ -124,7 +126,7 @@ def _prepared(findings: Findings) -> Iterator[Advice]:
         " client's statement is run, unless the pooler keeps track of them"
         " (PgBouncer from 1.21 on, with max_prepared_statements). Have none"
         " prepared.",
-        f"create_engine(url, connect_args={arguments}, ...)",
+        engine_code(findings.is_async, f"connect_args={arguments}"),
     )
 
 

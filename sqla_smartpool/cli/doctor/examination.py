@@ -110,6 +110,7 @@ def examine(engine: Engine) -> Findings:
         dialect=engine.dialect.name,
         driver=engine.dialect.driver,
         driver_version=_version(driver_connections[0]),
+        is_async=engine.dialect.is_async,
         sight=sight,
         connect=connect,
         ping=ping,

@@ -106,6 +106,8 @@ class Findings:
     dialect: str
     driver: str
     driver_version: str
+    #: it is one for event loops
+    is_async: bool
     #: one of :data:`SIGHTS`
     sight: str
     connect: Timing
@@ -120,4 +122,11 @@ class Findings:
         """Return all of it, for ``--json``."""
         found = dataclasses.asdict(self)
         found["limits"]["left"] = self.limits.left
+        found["async"] = found.pop("is_async")
         return found
+
+
+def engine_code(is_async: bool, *arguments: str) -> str:
+    """Write down how an engine is made that is given something besides."""
+    create = "create_async_engine" if is_async else "create_engine"
+    return f"{create}({', '.join(['url', *arguments, '...'])})"

@@ -15,6 +15,7 @@ from typing import Optional
 
 from sqlalchemy.engine import URL
 
+from .findings import engine_code
 from ...sockets import transport_of
 
 
@@ -56,10 +57,14 @@ class Way(NamedTuple):
         """
         if context is None:
             assert self.off is not None
-            return _with_argument(*self.off)
+            return self._engine(*self.off)
         return "\n".join(
-            [*_made_like(context, url), _with_argument(self.argument)]
+            [*_made_like(context, url), self._engine(self.argument)]
         )
+
+    def _engine(self, name: str, value: object = "context") -> str:
+        arguments = f'connect_args={{"{name}": {value}}}'
+        return engine_code(self.socket is None, arguments)
 
 
 #: by the package of the connection's class; what is not listed leaves TLS to
@@ -76,10 +81,6 @@ def way_of(driver_connection: Any) -> Optional[Way]:
     """Return how the driver is handed a context; None: it is not."""
     package = type(driver_connection).__module__.partition(".")[0]
     return _WAYS.get(package)
-
-
-def _with_argument(name: str, value: object = "context") -> str:
-    return f'create_engine(url, connect_args={{"{name}": {value}}}, ...)'
 
 
 def _made_like(context: ssl.SSLContext, url: URL) -> Iterator[str]:
