@@ -416,8 +416,8 @@ class Inventory(Books):
 
     # -- with the key ------------------------------------------------------
 
-    def _young(self) -> int:
-        """The number of connects that have not been slow so far."""
+    def young(self) -> int:
+        """The number of connects under way that have not been slow so far."""
         now = self._runtime.clock()
         return sum(now - grant.begun < _SOON for grant in self.grants)
 
@@ -427,7 +427,7 @@ class Inventory(Books):
 
         A caller who opens its connection itself has left the queue.
         """
-        return self._pings() + (0 if self.inline else self._young())
+        return self._pings() + (0 if self.inline else self.young())
 
     def _pings(self) -> int:
         """The number of upkeep's pings that have not been slow so far."""
@@ -546,7 +546,7 @@ class Inventory(Books):
         """
         if self.settings.max_connecting is not None or self._impatient:
             return False
-        open_now, young = len(self.ledger.members), self._young()
+        open_now, young = len(self.ledger.members), self.young()
         if not open_now or not young:
             return False
         if young >= max(_AT_LEAST, open_now):
@@ -583,7 +583,7 @@ class Inventory(Books):
         if self.backoff.failing:
             # a stuck one must not keep the others from finding out that the
             # database is back
-            return math.inf if self._young() else self.backoff.delay(now)
+            return math.inf if self.young() else self.backoff.delay(now)
         limit = self.settings.max_connecting
         if limit is not None and len(self.opening) >= limit:
             return math.inf

@@ -387,9 +387,10 @@ class SmartPool(Insight):
 
         Callers who wait, and all who come later, get a
         :class:`.PoolClosedError`.  What is in use has time to come home, and
-        is closed when it does, however late.
+        is closed when it does, however late; so is what is being opened.
 
-        :param timeout: seconds to wait for connections in use.
+        :param timeout: seconds to wait for connections in use; a connect that
+            takes longer than one second is not waited for.
         """
         inventory = self.inventory
         self.upkeep.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sqla_smartpool import PoolClosedError
 from sqla_smartpool import PoolTimeoutError
 from tests.lab.callers import Callers
 from tests.lab.callers import WORLDS
@@ -58,3 +59,25 @@ def test_a_connect_that_took_long_keeps_the_floor_open_no_longer(
     callers.world.advance(2.0)
     assert callers.pool.stats().pool_size == 5
     callers.leave()
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_stop_waits_for_connects_but_not_for_those_that_never_end(
+    world: str,
+) -> None:
+    for ends in (True, False):
+        callers = Callers(world, max_size=3)
+        gate = callers.database.always("connect", callers.world.gate())
+        asked = callers.ask()
+        stopped = callers.call("stop")
+        assert isinstance(asked.error, PoolClosedError)
+        assert not stopped.done
+        if ends:
+            gate.open()
+            callers.world.settle()
+            callers.database.check(open=0)
+        else:
+            callers.world.advance(1.0)
+        assert stopped.done and stopped.error is None
+        gate.open()
+        callers.leave()
