@@ -49,12 +49,17 @@ class LoopSignal:
         self._future: asyncio.Future[bool] = runtime.loop.create_future()
 
     def set(self) -> None:
-        self._runtime.on_books(self.resolve)
+        if self._runtime.thread == threading.get_ident():
+            self.resolve()
+        else:
+            self._runtime.on_books(self.resolve)
 
     def resolve(self, outcome: bool = True) -> None:
-        # of a closed loop: then nobody is left who waits
-        if not self._future.done() and not self._future.get_loop().is_closed():
-            self._future.set_result(outcome)
+        if not self._future.done():
+            try:
+                self._future.set_result(outcome)
+            except RuntimeError:
+                pass  # its loop is closed: nobody is left who waits
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         if self._future.done() and not self._future.cancelled():
@@ -134,7 +139,8 @@ class LoopRuntime:
 
     def __init__(self) -> None:
         self.loop = None  # type: ignore[assignment]
-        self._thread: Optional[int] = None
+        #: the loop's
+        self.thread: Optional[int] = None
         # the loop itself keeps weak references to its tasks only
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -142,7 +148,7 @@ class LoopRuntime:
         """Serve this loop, which is the running one, from now on."""
         self.loop = loop
         self.ends = Ends(loop)
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
         self._tasks = set()
 
     @property
@@ -176,12 +182,9 @@ class LoopRuntime:
         return now - seconds
 
     def signal(self) -> LoopSignal:
-        self._need_loop()
-        return LoopSignal(self)
-
-    def _need_loop(self) -> None:
         if self.loop is None:
             raise no_loop()
+        return LoopSignal(self)
 
     def spawn(
         self, job: Callable[[], object], context: Optional[Context] = None
@@ -213,13 +216,14 @@ class LoopRuntime:
             log.error("a pool's task failed", exc_info=task.exception())
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
-        self._need_loop()
+        if self.loop is None:
+            raise no_loop()
         if self.loop.is_closed():  # such as when its last user is collected
             return Never()
         return self.loop.call_later(delay, call)
 
     def on_books(self, call: Callable[[], object]) -> None:
-        if self._thread in (None, threading.get_ident()):
+        if self.thread in (None, threading.get_ident()):
             call()
             return
         try:

@@ -80,7 +80,7 @@ class AsyncSmartPool(SmartPool, AsyncAdaptedQueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         if _get_running_loop() is not self.runtime.loop:
             self.enter_loop()
-        return super()._do_get()
+        return SmartPool._do_get(self)
 
     def enter_loop(self) -> None:
         """Serve the running event loop from now on.

@@ -86,6 +86,7 @@ class Backoff:
         self._chance = chance
         #: connects that failed in a row
         self.failures = 0
+        self.failing = False
         #: what the last of them raised, without traceback
         self.error: Optional[BaseException] = None
         #: when upkeep may try again
@@ -95,10 +96,6 @@ class Backoff:
         self._tokens = 0.0
         self._counted_at = 0.0
         self._locked_out = False
-
-    @property
-    def failing(self) -> bool:
-        return self.failures > 0
 
     @property
     def _capacity(self) -> float:
@@ -132,6 +129,7 @@ class Backoff:
 
     def succeeded(self) -> None:
         self.failures = 0
+        self.failing = False
         self.error = None
         self.retry_at = 0.0
 
@@ -162,4 +160,5 @@ class Backoff:
                 pause = self._LOCKED_OUT * (1.0 + 0.1 * self._chance())
             self.retry_at = now + pause
         self.failures += 1
+        self.failing = True
         self.error = error

@@ -53,17 +53,23 @@ class Checkout:
 
         :param record: one at hand, for which a look was not enough.
         """
-        since = self._pool.runtime.clock()
-        timeout = checkout_timeout(self._pool.settings)
+        runtime, inventory = self._pool.runtime, self._pool.inventory
+        since = runtime.clock()
+        timeout = checkout_timeout(inventory.settings)
         ends = since + timeout if timeout else math.inf
-        self._upkeep.begin()
-        who = self._pool.runtime.who()
+        upkeep = self._upkeep
+        if not (upkeep.active and since < upkeep.due_at < math.inf):
+            upkeep.begin()
+        who = runtime.who()
         waited = failed = False
         while True:
             if record is None:
                 outcome = self._queue(who, since, ends, timeout == 0, failed)
                 waited = True
-                record = self._taken(outcome, since, timeout)
+                if isinstance(outcome, Record):
+                    record = outcome
+                else:
+                    record = self._connected(outcome, since, timeout)
             if self._admit(record, ends):
                 record.who = who
                 seconds = record.taken_at - since
@@ -72,13 +78,13 @@ class Checkout:
                     record.note_wait(seconds)
                 record.uses += 1
                 record.served = record.uses, seconds
-                if self._pool.inventory.retired:
+                if inventory.retired:
                     record.going = "close"
                 return record
             record, failed = None, True
-            if not waited and not self._pool.inventory.waiters:
+            if not waited and not inventory.waiters:
                 try:
-                    record = self._pool.inventory.take()
+                    record = inventory.take()
                 except IndexError:
                     pass
 
@@ -86,9 +92,9 @@ class Checkout:
         self, who: Who, since: float, ends: float, impatient: bool, first: bool
     ) -> Outcome:
         """Wait for a turn, and return what came of it."""
-        inventory = self._pool.inventory
+        runtime, inventory = self._pool.runtime, self._pool.inventory
         waiter = Waiter(
-            self._pool.runtime.signal(),
+            runtime.signal(),
             since,
             impatient,
             copy_context(),
@@ -96,14 +102,14 @@ class Checkout:
         )
         try:
             inventory.queue(waiter, first)
-            if inventory.waiters:
+            if inventory.waiters and not self._lookout.looks:
                 self._waiting()
             left: Optional[float] = None
             if impatient:
                 # for a connect or a ping under way, but for no second one
                 left = self._pool.settings.connect_timeout
             elif ends < math.inf:
-                left = ends - self._pool.runtime.clock()
+                left = ends - runtime.clock()
             waiter.signal.wait(left)
             outcome = waiter.give_up()
         except BaseException:
@@ -126,12 +132,10 @@ class Checkout:
         elif isinstance(outcome, Grant):
             inventory.post(inventory.abandoned, outcome)
 
-    def _taken(
+    def _connected(
         self, outcome: Outcome, since: float, timeout: Optional[float]
     ) -> Record:
-        """Turn what the queue gave into a connection, or raise."""
-        if isinstance(outcome, Record):
-            return outcome
+        """Turn what else the queue gave into a connection, or raise."""
         if isinstance(outcome, Grant):
             try:
                 return self._connecting.open(outcome, idle=False)

@@ -29,12 +29,13 @@ def counted(tally: Optional[list[int]], seconds: float) -> list[int]:
 
     :param tally: what has been counted so far; None: nothing.
     """
-    bucket = bucket_of(seconds)
-    tally = tally or []
-    if len(tally) <= bucket:
-        tally = tally + [0] * (bucket + 1 - len(tally))
-    tally[bucket] += 1
-    return tally
+    bucket = bisect_left(BOUNDS, seconds)
+    try:
+        tally[bucket] += 1  # type: ignore[index]
+    except (IndexError, TypeError):
+        tally = tally or []
+        tally = [*tally, *[0] * (bucket - len(tally)), 1]
+    return tally  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

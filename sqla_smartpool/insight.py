@@ -36,7 +36,6 @@ class Insight(QueuePoolFace):
         self.journal = Journal(self)
         watched = WatchedPool(self)
         self.lookout = Lookout(watched)
-        self._watches_waits = False
         self.meter = Meter(watched, self.stats)
         self.idle_limit = IdleLimit()
         #: the ``ping_after`` that was told to follow from it
@@ -137,8 +136,8 @@ class Insight(QueuePoolFace):
 
     def watch_waits(self) -> None:
         """A caller begins to wait; have it looked at if that takes long."""
-        if not self._watches_waits:
-            self._watches_waits = True
+        if not self.lookout.looks:
+            self.lookout.looks = True
             self._look_at_waits_in(FIRST_LOOK)
 
     def _look_at_waits_in(self, seconds: float) -> None:
@@ -146,8 +145,8 @@ class Insight(QueuePoolFace):
         self.runtime.call_later(seconds, call_weakly(method))
 
     def _look_at_waits(self) -> None:
-        self._watches_waits = False
+        self.lookout.looks = False
         again_in = self.lookout.look_at_waits()
         if again_in is not None:
-            self._watches_waits = True
+            self.lookout.looks = True
             self._look_at_waits_in(again_in)

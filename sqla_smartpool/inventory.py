@@ -340,15 +340,21 @@ class Inventory(Books):
 
         :return: False: nobody waits any more.
         """
-        while (waiter := self._in_line()) is not None:
+        waiters = self.waiters
+        while waiters:
+            try:
+                waiter = next(iter(waiters))
+            except (StopIteration, RuntimeError):
+                continue  # somebody has come or gone meanwhile
             record.handed = weakref.ref(waiter)
             record.who = None  # until the waiter has it; who had it may wait
             served = waiter.serve(record)
             # in this order: who is interrupted in between can be found, and
             # the other way round the waiter would be neither served nor
             # waiting
-            self.waiters.pop(waiter, None)
-            self._impatient.pop(waiter, None)
+            waiters.pop(waiter, None)
+            if waiter.impatient:
+                self._impatient.pop(waiter, None)
             if served:
                 return True
         return False

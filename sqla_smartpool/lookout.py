@@ -51,6 +51,8 @@ class Lookout:
     def __init__(self, watched: Watched, explains: bool = False) -> None:
         self._watched = watched
         self._explains = explains
+        #: it is going to look at those who wait
+        self.looks = False
         self._told_of_wait_at = -math.inf
         self._told_of_deadlock = False
         self._diagnosis: Optional[Diagnosis] = None

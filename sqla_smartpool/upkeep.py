@@ -54,7 +54,8 @@ class Upkeep:
         #: the engine has put another pool in the place of this one
         self.replaced = False
         self._alarm: Optional[Alarm] = None
-        self._due_at = math.inf
+        #: when it looks next; infinite: it does not, or is about to say
+        self.due_at = math.inf
         #: when the pass that is under way began; None: none is
         self._pass_began: Optional[float] = None
         #: something happened during the pass
@@ -87,7 +88,7 @@ class Upkeep:
         was_active, self.active = self.active, False
         if self._alarm is not None:
             self._alarm.cancel()
-        self._due_at = math.inf
+        self.due_at = math.inf
         if was_active:
             self._journal.upkeep_stopped()
             self._journal.stopped()
@@ -97,14 +98,14 @@ class Upkeep:
         if not self.active:
             return
         now = self._pool.runtime.clock()
-        if now + delay < self._due_at:
+        if now + delay < self.due_at:
             before = self._alarm
-            self._due_at = now + delay
+            self.due_at = now + delay
             self._alarm = self._look_in(delay)
             # not earlier: who is interrupted in between leaves one of the two
             if before is not None:
                 before.cancel()
-        elif self._due_at < now - _OVERDUE:
+        elif self.due_at < now - _OVERDUE:
             self._look_in(0.0)
 
     def _look_in(self, delay: float) -> Alarm:
@@ -117,8 +118,8 @@ class Upkeep:
             return
         pool = self._pool
         now = pool.runtime.clock()
-        late = now - self._due_at
-        self._due_at = math.inf
+        late = now - self.due_at
+        self.due_at = math.inf
         # whatever happens below, there is a next look
         self.wake(pool.settings.check_interval)
         if math.inf > late > pool.settings.check_interval + _LATE:
