@@ -37,7 +37,8 @@ def turn_of(
     gives way to the others once while it has one."""
     each = max(1, number // tasks)
 
-    async def work(made: AsyncEngine) -> None:
+    async def work(made: AsyncEngine, begin: asyncio.Event) -> None:
+        await begin.wait()
         for _ in range(each):
             async with made.connect():
                 await asyncio.sleep(0)
@@ -46,9 +47,15 @@ def turn_of(
         made = AsyncEngine(engine(kind, _SIZE, is_async=True))
         async with made.connect():
             pass  # the first use has more to do
+        begin = asyncio.Event()
+        workers = [
+            asyncio.create_task(work(made, begin)) for _ in range(tasks)
+        ]
+        await asyncio.sleep(0)  # they are there, which takes its time as well
         # there is no I/O, and whatever else the machine does is left out
         began = time.process_time()
-        await asyncio.gather(*(work(made) for _ in range(tasks)))
+        begin.set()
+        await asyncio.gather(*workers)
         seconds = time.process_time() - began
         await made.dispose()
         return seconds

@@ -13,6 +13,7 @@ from typing import Callable
 from typing import Iterator
 
 from sqlalchemy import Engine
+from sqlalchemy import event
 from sqlalchemy import Pool
 from sqlalchemy import text
 from sqlalchemy.pool import QueuePool
@@ -81,6 +82,21 @@ def _by_hand(engine: Engine) -> None:
         connection.close()
 
 
+def _beside(engine: Engine) -> None:
+    """Have each connect made by a thread of its own, which its caller could
+    leave alone: the least that it costs to wait no longer than one wants."""
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, options: Any) -> Any:
+        made: list[Any] = []
+        thread = threading.Thread(
+            target=lambda: made.append(dialect.connect(*args, **options))
+        )
+        thread.start()
+        thread.join()
+        return made[0]
+
+
 def _start(engine: Engine) -> None:
     assert isinstance(engine.pool, SmartPool)
     engine.pool.start()
@@ -91,6 +107,7 @@ def cases(quick: bool) -> Iterator[Case]:
     smart = {"min_size": _FIRST, "max_size": _FIRST}
     candidates: dict[str, Any] = {
         "QueuePool": (QueuePool, queue, _nothing),
+        "QueuePool, a thread per connect": (QueuePool, queue, _beside),
         "QueuePool, opened by hand": (QueuePool, queue, _by_hand),
         "SmartPool, not started": (SmartPool, smart, _nothing),
         "SmartPool, started": (SmartPool, smart, _start),

@@ -12,6 +12,7 @@ from typing import Iterator
 from sqlalchemy import Pool
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import StaticPool
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
@@ -28,7 +29,12 @@ from .servers import server
 #: few: 20 tasks, one connection or one pool
 _FLAT = "us per checkout / that of few"
 _KINDS: tuple[type[Pool], ...] = (QueuePool, SmartPool)
-_ASYNC_KINDS: tuple[type[Pool], ...] = (AsyncAdaptedQueuePool, AsyncSmartPool)
+#: StaticPool never waits: what many tasks cost without any pool
+_ASYNC_KINDS: tuple[type[Pool], ...] = (
+    AsyncAdaptedQueuePool,
+    StaticPool,
+    AsyncSmartPool,
+)
 
 
 def _idle(kind: type[Pool], size: int, number: int) -> Figures:

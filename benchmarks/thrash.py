@@ -33,7 +33,7 @@ from .waits import recorded
 #: seconds
 _THINK = 0.005
 #: load before that which is measured, seconds: all may open what they need
-_WARM_UP = 0.2
+_WARM_UP = 1.0
 #: of more workers than this most wait at any time
 _CROWD = 100
 _SMART = {"min_size": 5, "max_size": 15}
@@ -122,7 +122,7 @@ def _start(pool: Pool) -> None:
 
 
 def cases(quick: bool) -> Iterator[Case]:
-    seconds = 0.3 if quick else 3.0
+    seconds = 0.3 if quick else 5.0
     references = ("QueuePool(15, 0)", "QueuePool(5, 10)")
     for name, driver, tls in (
         ("postgresql", "postgresql+psycopg", False),

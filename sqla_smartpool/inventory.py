@@ -54,6 +54,9 @@ _MOMENT = 0.3
 #: so many connects may be under way for callers however few connections are
 #: open; chosen by ``python -m benchmarks spike``
 _AT_LEAST = 10
+#: or so many that no more than that begin in a second, as connects that take
+#: longer on a slow line are no more work; chosen likewise
+_A_SECOND = 250
 #: how much of what the last connect took above what is expected goes into what
 #: is expected of the next
 _NEWS = 0.2
@@ -548,14 +551,14 @@ class Inventory(Books):
         each other down, there are no more of them at a time than there are
         connections, which doubles in the time of a connect where all are
         wanted (the method: slow start, as in Jacobson, "Congestion Avoidance
-        and Control", SIGCOMM 1988).
+        and Control", SIGCOMM 1988), or than a slow line has on its way.
         """
         if self.settings.max_connecting is not None or self._impatient:
             return False
         open_now, young = len(self.ledger.members), self.young()
         if not open_now or not young:
             return False
-        if young >= max(_AT_LEAST, open_now):
+        if young >= max(_AT_LEAST, open_now, _A_SECOND * self.connect_time):
             return True
         waiting = len(self.waiters) - self._covered()
         if waiting <= 0:

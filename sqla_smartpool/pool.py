@@ -92,9 +92,9 @@ class SmartPool(Insight):
     :param num_workers: the most connects, pings and closes that upkeep does
         at a time, :meth:`start` apart; 3.
     :param max_connecting: the most connects in flight.  None, for callers: as
-        many as connections are open, but at least 10, none that would come
-        later than returns, and no limit while none is open.  While connects
-        fail it is one.
+        many as connections are open, but at least 10 or 250 a second, none
+        that would come later than returns, and no limit while none is open.
+        While connects fail it is one.
     :param reconnect_timeout: how long a checkout goes on waiting while
         connects fail, before the driver's error is raised; 0.
     :param max_waiting: the most callers that may wait without a connect

@@ -79,10 +79,17 @@ class Upkeep:
             self._journal.upkeep_started()
             self.wake()
             if not pool.inline:
-                self.chores.fill()
+                self._fill_beside()
         else:
             # whoever began may have been interrupted
             self.wake(pool.settings.check_interval)
+
+    def _fill_beside(self) -> None:
+        """The caller, and others who come now, have theirs opened first."""
+        try:
+            self._pool.runtime.spawn(self.chores.fill)
+        except RuntimeError:  # interpreter exit: there is no upkeep then
+            pass
 
     def stop(self) -> None:
         was_active, self.active = self.active, False

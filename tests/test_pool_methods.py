@@ -208,7 +208,7 @@ def test_check_tells_how_many_were_checked_and_replaced(
     pool: Any = engine.pool
     assert side.wait(pool.check()) == (4, 0)
     side.eventually(
-        lambda: pool.upkeep._due_at > pool.runtime.clock() + 30,
+        lambda: pool.upkeep.due_at > pool.runtime.clock() + 30,
         "upkeep, which would find the dead one first, has nothing to do",
     )
     before = side.sessions()

@@ -27,7 +27,7 @@ def test_checking_counts_what_was_checked_and_replaces_what_is_dead(
     assert pool.stats().checks_num == 3
     if database.server is not None:
         side.eventually(
-            lambda: pool.upkeep._due_at > pool.runtime.clock() + 30,
+            lambda: pool.upkeep.due_at > pool.runtime.clock() + 30,
             "upkeep has nothing to do",
         )
         sessions = database.server.sessions()

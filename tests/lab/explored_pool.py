@@ -295,7 +295,7 @@ class House:
     def all_is_tidy(self) -> None:
         """Upkeep has been woken, and then nothing is lost."""
         upkeep = self.pool.upkeep
-        assert upkeep._due_at <= self.pool.runtime.clock(), "nobody woke it"
+        assert upkeep.due_at <= self.pool.runtime.clock(), "nobody woke it"
         upkeep._look()
         self.nothing_is_lost()
 
