@@ -17,6 +17,7 @@ from .backoff import Backoff
 from .changes import Changes
 from .histogram import Histogram
 from .histogram import summed
+from .pace import Pace
 from .record import Record
 from .runtime import Runtime
 from .runtime import Signal
@@ -105,8 +106,7 @@ class Books(Changes):
         self.waits = summed([])
         self.connects = summed([])
         self.backoff = Backoff(runtime.chance)
-        #: what a connect takes at best of late, seconds
-        self.connect_time = math.inf
+        self.pace = Pace()
         #: when a connect last succeeded
         self.arrived_at = -math.inf
         self.closed = False

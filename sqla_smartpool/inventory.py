@@ -51,15 +51,6 @@ _SOON = 1.0
 #: a ping of upkeep's that takes longer no longer counts as one after which a
 #: waiter gets the connection, seconds
 _MOMENT = 0.3
-#: so many connects may be under way for callers however few connections are
-#: open; chosen by ``python -m benchmarks spike``
-_AT_LEAST = 10
-#: or so many that no more than that begin in a second, as connects that take
-#: longer on a slow line are no more work; chosen likewise
-_A_SECOND = 250
-#: how much of what the last connect took above what is expected goes into what
-#: is expected of the next
-_NEWS = 0.2
 
 
 class Inventory(Books):
@@ -160,11 +151,7 @@ class Inventory(Books):
         took = now - grant.begun
         self.count("connections_ms", took)
         self.count("_successful_connects", took)
-        if took < self.connect_time:
-            # the first may have included what SQLAlchemy does once
-            self.connect_time = took
-        else:
-            self.connect_time += _NEWS * (took - self.connect_time)
+        self.pace.connected(took)
         self.connects[bucket_of(took)] += 1
         if self.backoff.failing:
             self.backoff.succeeded()
@@ -544,48 +531,24 @@ class Inventory(Books):
             self._grant(waiter, now)
 
     def _has_enough_under_way(self) -> bool:
-        """Tell whether returns will be sooner than what one more would bring.
-
-        Beside a connect that is under way no other begins that would come
-        when those who wait have been served by returns.  And as connects slow
-        each other down, there are no more of them at a time than there are
-        connections, which doubles in the time of a connect where all are
-        wanted (the method: slow start, as in Jacobson, "Congestion Avoidance
-        and Control", SIGCOMM 1988), or than a slow line has on its way.
-        """
+        """Tell whether one more connect would be of no use; that is looked at
+        anew when returns should have shown it."""
         if self.settings.max_connecting is not None or self._impatient:
             return False
-        open_now, young = len(self.ledger.members), self.young()
-        if not open_now or not young:
+        members, young = self.ledger.members, self.young()
+        if not members or not young:
             return False
-        if young >= max(_AT_LEAST, open_now, _A_SECOND * self.connect_time):
+        if young >= self.pace.most(len(members)):
             return True
         waiting = len(self.waiters) - self._covered()
         if waiting <= 0:
             return False
-        expected = waiting * self._use_time() / open_now
-        if expected > self.connect_time:
-            return False
-        # or they would wait for a connect when it turns out otherwise
-        self._look_again(max(expected, self.connect_time / 10))
-        return True
-
-    def _use_time(self) -> float:
-        """For how long a connection is in use, seconds; infinite: who knows.
-
-        Those that are out now may be out for longer than any was before.
-        """
         now = self._runtime.clock()
-        uses, usage, out = 0, 0.0, []
-        for record in self.ledger.members:
-            uses += record.uses
-            usage += record.usage
-            if record.taken_at > record.idle_since:
-                out.append(now - record.taken_at)
-        ended = uses - len(out)
-        if ended <= 0:
-            return math.inf
-        return max(usage / ended, sum(out) / max(1, len(out)))
+        expected = self.pace.returns_within(waiting, members, now)
+        if expected < math.inf:
+            # or they would wait for a connect when it turns out otherwise
+            self._look_again(self.pace.look_in(expected))
+        return expected < math.inf
 
     def _connect_delay(self, now: float) -> float:
         """Seconds until one more connect may begin; infinite: who knows."""
