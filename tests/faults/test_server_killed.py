@@ -241,7 +241,9 @@ def patiently(outage: Outage, lane: Lane) -> None:
     rode_it_out = [
         request.ended - outage.ended
         for request in made
-        if outage.was_down < request.asked < outage.ended
+        if request.asked < outage.ended
+        and request.got is not None
+        and request.got > outage.was_down
         and request.error is None
     ]
     assert min(rode_it_out) < outage.bound(0.3)
