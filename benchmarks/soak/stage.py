@@ -26,6 +26,8 @@ from .lanes import SIZES
 HEALS = 5 * 1.3
 #: until then the server has found out that a client has left, seconds
 _LINGERS = 2.0
+#: PostgreSQL ends sessions that have been idle for so long, milliseconds
+_IDLE_LIMIT = 600
 
 
 class Stage:
@@ -90,8 +92,11 @@ class Stage:
     def limit_idleness(self, limited: bool) -> None:
         if self.name == "PostgreSQL":
             self.server.configure(
-                idle_session_timeout=600 if limited else None
+                idle_session_timeout=_IDLE_LIMIT if limited else None
             )
+            if not limited:
+                # who is idle then is held to what was in force as it became so
+                time.sleep(_IDLE_LIMIT / 1000)
             return
         self.server.configure(wait_timeout=1 if limited else None)
         for lane in self.lanes:

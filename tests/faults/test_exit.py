@@ -289,6 +289,11 @@ async def for_ever():
     while True:
         await work()
 
+async def hold():
+    async with engine.connect() as connection:
+        await connection.scalar(text("SELECT 1"))
+        await asyncio.sleep(60)
+
 async def until(condition):
     while not condition():
         await asyncio.sleep(0.01)
@@ -323,6 +328,8 @@ ASYNC_WAYS = {
     "idle": "await work()",
     "busy": "busy = [asyncio.create_task(for_ever()) for _ in range(8)]\n"
     "    await work()",
+    "full": "held = [asyncio.create_task(hold()) for _ in range(8)]\n"
+    "    await until(lambda: pool.stats().requests_waiting == 4)",
     "disposed": "await engine.dispose()",
     "stopped": "await pool.stop()",
 }
@@ -352,11 +359,11 @@ def test_the_process_leaves_at_once_with_an_async_pool_in_any_use(
 ) -> None:
     server = server_for(request, drivername)
     scripts = [async_program_of(way, IN_MAIN) for way in ASYNC_WAYS.values()]
-    # Without pings: an interpreter that ends unwinds its daemon threads where
-    # they wait for its lock, and crashes when that is inside of a greenlet. To
-    # ping is to wait for the lock in there, and none pings all the time.
+    # Not busy, and without pings: an interpreter that ends unwinds its daemon
+    # threads where they wait for its lock, and crashes when that is inside of
+    # a greenlet, which may be any that computes, with any pool.
     scripts.append(
-        async_program_of(ASYNC_WAYS["busy"], IN_A_DAEMON_THREAD, NEVER)
+        async_program_of(ASYNC_WAYS["full"], IN_A_DAEMON_THREAD, NEVER)
     )
     assert_leave_soon(server, drivername, scripts)
 

@@ -74,10 +74,12 @@ def _serve(kind: str) -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def _servers_as_found() -> Iterator[None]:
-    """A test may leave a server frozen, down or with other settings."""
+    """A test may leave a server frozen, down or with other settings, and
+    sessions that have not ended yet."""
     yield
     for server in _started:
         server.recover()
+        server.terminate()
 
 
 @pytest.fixture
