@@ -182,9 +182,12 @@ class LoopRuntime:
         return now - seconds
 
     def signal(self) -> LoopSignal:
+        self._need_loop()
+        return LoopSignal(self)
+
+    def _need_loop(self) -> None:
         if self.loop is None:
             raise no_loop()
-        return LoopSignal(self)
 
     def spawn(
         self, job: Callable[[], object], context: Optional[Context] = None
@@ -216,8 +219,7 @@ class LoopRuntime:
             log.error("a pool's task failed", exc_info=task.exception())
 
     def call_later(self, delay: float, call: Callable[[], object]) -> Alarm:
-        if self.loop is None:
-            raise no_loop()
+        self._need_loop()
         if self.loop.is_closed():  # such as when its last user is collected
             return Never()
         return self.loop.call_later(delay, call)
