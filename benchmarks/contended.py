@@ -26,26 +26,28 @@ def _turn(
     acquire: Callable[[], Any],
     release: Callable[[Any], object],
     threads: int,
-    number: int,
+    seconds: float,
 ) -> Callable[[], Figures]:
-    """So many threads take and return connections so often, all in all."""
+    """So many threads take and return connections, for so long: a number of
+    times may be over for one before the next has begun."""
 
-    def work(waits: list[float], begin: threading.Barrier) -> None:
+    def work(done: list[tuple[int, float]], begin: threading.Barrier) -> None:
         clock = time.perf_counter
-        longest = 0.0
+        number, longest = 0, 0.0
         begin.wait()
-        for _ in range(number // threads):
-            since = clock()
+        ends = clock() + seconds
+        while (since := clock()) < ends:
             connection = acquire()
             longest = max(longest, clock() - since)
             release(connection)
-        waits.append(longest)
+            number += 1
+        done.append((number, longest))
 
     def turn() -> Figures:
-        waits: list[float] = []
+        done: list[tuple[int, float]] = []
         begin = threading.Barrier(threads + 1)
         workers = [
-            threading.Thread(target=work, args=(waits, begin))
+            threading.Thread(target=work, args=(done, begin))
             for _ in range(threads)
         ]
         for worker in workers:
@@ -54,11 +56,11 @@ def _turn(
         began = time.perf_counter()
         for worker in workers:
             worker.join()
-        seconds = time.perf_counter() - began
-        assert len(waits) == threads, "a worker has failed"
+        took = time.perf_counter() - began
+        assert len(done) == threads, "a worker has failed"
         return {
-            "us per checkout": 1e6 * seconds / number,
-            "longest wait, ms": 1e3 * max(waits),
+            "us per checkout": 1e6 * took / sum(number for number, _ in done),
+            "longest wait, ms": 1e3 * max(longest for _, longest in done),
         }
 
     return turn
@@ -69,7 +71,7 @@ def _close(connection: Any) -> None:
 
 
 def cases(quick: bool) -> Iterator[Case]:
-    number = 2_000 if quick else 40_000
+    seconds = 0.05 if quick else 1.0
     for threads in (8, 50):
         for size in (5, 15):
             turns: dict[str, Callable[[], Figures]] = {}
@@ -82,14 +84,14 @@ def cases(quick: bool) -> Iterator[Case]:
                 kinds["without a lock"] = WithoutLock
             for name, kind in kinds.items():
                 made = pool(kind, size)
-                turns[name] = _turn(made.connect, _close, threads, number)
+                turns[name] = _turn(made.connect, _close, threads, seconds)
             other = psycopg_pool_of(size)
             turns["psycopg_pool"] = _turn(
-                other.getconn, other.putconn, threads, number
+                other.getconn, other.putconn, threads, seconds
             )
             dbutils = dbutils_pool_of(size)
             turns["DBUtils"] = _turn(
-                dbutils.connection, _close, threads, number
+                dbutils.connection, _close, threads, seconds
             )
             yield Case(
                 f"{threads} threads on {size} connections",
