@@ -197,6 +197,7 @@ class Deleted:
             marks=pytest.mark.xfail(
                 sys.version_info >= (3, 12),
                 reason="itertools.tee keeps what it has handed out there",
+                strict=False,  # a matter of chance
             ),
         ),
     ],
