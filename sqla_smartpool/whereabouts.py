@@ -12,12 +12,13 @@ from functools import partial
 import gc
 from itertools import accumulate
 from itertools import chain
-from itertools import compress
+from itertools import filterfalse
+from itertools import groupby
 from itertools import repeat
 from itertools import takewhile
-from itertools import tee
 import linecache
 from operator import attrgetter
+from operator import itemgetter
 from operator import methodcaller
 import sys
 import threading
@@ -194,10 +195,11 @@ def _frames_near(module: str) -> Iterator[FrameType]:
 def _greenlets() -> list[Any]:
     """All there are; found in one call, see :func:`steps_of_thread`."""
     kinds = set(_with_subclasses(greenlet))
-    everything = map(methodcaller("get_objects"), (gc,))
-    # not isinstance(), which asks proxies for what they stand for
-    objects, others = tee(chain.from_iterable(everything))
-    return [*compress(objects, map(kinds.__contains__, map(type, others)))]
+    everything = chain.from_iterable(map(methodcaller("get_objects"), (gc,)))
+    # not isinstance(), which asks proxies for what they stand for; each group
+    # comes with its type, which is one of the kinds or of no interest
+    groups = filterfalse(kinds.isdisjoint, groupby(everything, type))
+    return [*chain.from_iterable(map(itemgetter(1), groups))]
 
 
 def _with_subclasses(kind: type) -> Iterator[type]:
