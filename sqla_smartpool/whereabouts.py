@@ -152,10 +152,10 @@ def _name_of_thread(ident: int) -> str:
 def steps_of_thread(ident: int) -> list[Step]:
     """The innermost first.
 
-    They are read in one call, during which no other thread runs.  A function
-    that ends while somebody else has its frame leaves its variables to them,
-    and what they delete then may be in use where it came from: mysqlclient
-    refuses to let two threads have a connection at the same time.
+    A function that ends while somebody else has its frame leaves its
+    variables to them, and what they delete then may be in use where it came
+    from: mysqlclient refuses to let two threads have a connection at the same
+    time.  So no other thread runs while the frames are read.
     """
     outwards = chain(_innermost(ident), repeat("f_back"))
     frames = takewhile(bool, accumulate(outwards, getattr))
@@ -185,7 +185,7 @@ def frames_of_thread(ident: int) -> Iterator[FrameType]:
 def _frames_near(module: str) -> Iterator[FrameType]:
     """Yield the frames of all greenlets, and of those threads that are in a
     function of a module."""
-    for ident in next(map(list, map(_current_frames, (sys,)))):
+    for ident in _at_once(chain.from_iterable(map(_current_frames, (sys,)))):
         if any(step.module == module for step in steps_of_thread(ident)):
             yield from frames_of_thread(ident)
     for item in _greenlets():
@@ -193,13 +193,13 @@ def _frames_near(module: str) -> Iterator[FrameType]:
 
 
 def _greenlets() -> list[Any]:
-    """All there are; found in one call, see :func:`steps_of_thread`."""
+    """All there are; no other thread runs, see :func:`steps_of_thread`."""
     kinds = set(_with_subclasses(greenlet))
     everything = chain.from_iterable(map(methodcaller("get_objects"), (gc,)))
     # not isinstance(), which asks proxies for what they stand for; each group
     # comes with its type, which is one of the kinds or of no interest
     groups = filterfalse(kinds.isdisjoint, groupby(everything, type))
-    return [*chain.from_iterable(map(itemgetter(1), groups))]
+    return _at_once(chain.from_iterable(map(itemgetter(1), groups)))
 
 
 def _with_subclasses(kind: type) -> Iterator[type]:
@@ -211,7 +211,24 @@ def _with_subclasses(kind: type) -> Iterator[type]:
 
 def _steps(frames: Iterable[FrameType]) -> list[Step]:
     # all are read before the first Step is made: that runs Python's code
-    return [Step(*read) for read in list(map(_read, frames))]
+    return [Step(*read) for read in _at_once(map(_read, frames))]
+
+
+def _at_once(things: Iterable[Any]) -> list[Any]:
+    """List what an iterator that runs no Python code has, in one call, during
+    which no other thread runs.
+
+    A collection of garbage would let them: its finalizers and callbacks are
+    Python code.  Since Python 3.12 it waits until the call is over.
+    """
+    collects = sys.version_info < (3, 12) and gc.isenabled()
+    try:
+        if collects:
+            gc.disable()
+        return list(things)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _outwards(frame: Optional[FrameType]) -> Iterator[FrameType]:

@@ -6,9 +6,12 @@ import asyncio
 import gc
 import sys
 import threading
+import time
 from typing import Any
 from typing import Awaitable
 from typing import Callable
+from typing import Iterator
+from typing import Optional
 import weakref
 
 import anyio
@@ -185,21 +188,55 @@ class Deleted:
         self._by.add(threading.get_ident())
 
 
+def let_others_run(phase: str, info: object) -> None:
+    """What a profiler does at each collection, or a finalizer in it."""
+    if threading.current_thread() is threading.main_thread():
+        time.sleep(1e-6)
+
+
+@pytest.fixture
+def collecting() -> Iterator[None]:
+    """Garbage is collected at almost every object that is made."""
+    before = gc.get_threshold()
+    gc.set_threshold(5, 1000, 1000)
+    gc.callbacks.append(let_others_run)
+    yield
+    gc.callbacks.remove(let_others_run)
+    gc.set_threshold(*before)
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def looks_for_it(ident: int) -> None:
+    has_in_hand("nowhere", ident)  # at every object there is
+
+
 @pytest.mark.parametrize(
-    ("look", "looks"),
-    # the second looks at every object there is
+    ("look", "garbage", "looks"),
     [
-        (place_of, 20_000),
-        (lambda ident: has_in_hand("nowhere", ident), 9),
+        (place_of, None, 20_000),
+        (place_of, "collecting", 500),
+        (looks_for_it, None, 9),
+        (looks_for_it, "collecting", 9),
     ],
-    ids=["place_of", "has_in_hand"],
 )
+@pytest.mark.usefixtures("switching")
 def test_who_looks_at_a_thread_takes_nothing_from_it(
     look: Callable[[int], object],
+    garbage: Optional[str],
     looks: int,
     request: pytest.FixtureRequest,
 ) -> None:
     # mysqlclient refuses a connection while another thread deletes a result
+    if garbage:
+        request.getfixturevalue(garbage)
     by: set[int] = set()
     over = threading.Event()
 
@@ -210,10 +247,6 @@ def test_who_looks_at_a_thread_takes_nothing_from_it(
         while not over.is_set():
             use_something()
 
-    request.addfinalizer(
-        lambda before=sys.getswitchinterval(): sys.setswitchinterval(before)
-    )
-    sys.setswitchinterval(1e-6)
     worker = threading.Thread(target=work)
     worker.start()
     ident: Any = worker.ident
