@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+import multiprocessing
+import signal
+import socket
+from types import SimpleNamespace
 from typing import Any
 from typing import Iterator
 from typing import Optional
@@ -17,6 +21,38 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.lab.proxy import Proxy
 from tests.lab.servers import MariaDB
 from tests.lab.servers import PostgreSQL
+
+
+def _delay(
+    listener: socket.socket, port: int, seconds: float, ready: Any
+) -> None:
+    proxy = Proxy(SimpleNamespace(port=port), listener)
+    proxy.delay(seconds)
+    ready.set()
+    signal.pause()
+
+
+class _SlowLine:
+    """A line with a delay, in a process of its own: in that of the callers
+    it would wait for the interpreter, and they for it."""
+
+    def __init__(self, server: Any, delay: float) -> None:
+        spawning = multiprocessing.get_context("spawn")
+        ready = spawning.Event()
+        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+            self.host, self.port = listener.getsockname()
+            self._process = spawning.Process(
+                target=_delay,
+                args=(listener, server.port, delay, ready),
+                daemon=True,
+            )
+            self._process.start()
+            if not ready.wait(60):
+                raise RuntimeError("the process of the slow line is not up")
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.join()
 
 
 class Database:
@@ -34,10 +70,12 @@ class Database:
         tls: bool = False,
     ) -> None:
         self._args = server.connect_args(drivername, tls=tls)
-        self._proxy = Proxy(server) if delay else None
-        if self._proxy is not None:
-            self._proxy.delay(delay)
-        self._url = (self._proxy or server).url(drivername, tls=tls)
+        self._url = server.url(drivername, tls=tls)
+        self._line = _SlowLine(server, delay) if delay else None
+        if self._line is not None:
+            self._url = self._url.set(
+                host=self._line.host, port=self._line.port
+            )
 
     def engine(self, kind: type[Pool], **options: Any) -> Engine:
         """An engine; for ``AsyncEngine()``, if its driver is asynchronous."""
@@ -49,8 +87,8 @@ class Database:
         return AsyncEngine(self.engine(kind, **options))
 
     def close(self) -> None:
-        if self._proxy is not None:
-            self._proxy.close()
+        if self._line is not None:
+            self._line.close()
 
 
 @contextmanager
