@@ -12,13 +12,12 @@ from functools import partial
 import gc
 from itertools import accumulate
 from itertools import chain
-from itertools import filterfalse
-from itertools import groupby
+from itertools import compress
+from itertools import islice
 from itertools import repeat
 from itertools import takewhile
 import linecache
 from operator import attrgetter
-from operator import itemgetter
 from operator import methodcaller
 import sys
 import threading
@@ -194,12 +193,16 @@ def _frames_near(module: str) -> Iterator[FrameType]:
 
 def _greenlets() -> list[Any]:
     """All there are; no other thread runs, see :func:`steps_of_thread`."""
-    kinds = set(_with_subclasses(greenlet))
-    everything = chain.from_iterable(map(methodcaller("get_objects"), (gc,)))
-    # not isinstance(), which asks proxies for what they stand for; each group
-    # comes with its type, which is one of the kinds or of no interest
-    groups = filterfalse(kinds.isdisjoint, groupby(everything, type))
-    return _at_once(chain.from_iterable(map(itemgetter(1), groups)))
+    # by identity: metaclasses may compare in Python, as those of protocols do
+    kinds = set(map(id, _with_subclasses(greenlet)))
+    everything = map(methodcaller("get_objects"), (gc,))
+    twice = chain.from_iterable(map(repeat, everything, (2,)))
+    objects = chain.from_iterable(islice(twice, 1))
+    types = map(type, chain.from_iterable(twice))
+    # not isinstance(), which asks proxies for what they stand for
+    wanted = map(kinds.__contains__, map(id, types))
+    # None: the list is let go of at the end of the one that ends first
+    return _at_once(compress(chain(objects, (None,)), wanted))
 
 
 def _with_subclasses(kind: type) -> Iterator[type]:

@@ -214,6 +214,22 @@ def switching() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+class Compared(type):
+    """What compares, and hashes, in Python; those of protocols do."""
+
+    def __eq__(cls, other: object) -> bool:
+        time.sleep(0)  # others may run
+        return cls is other
+
+    def __hash__(cls) -> int:
+        time.sleep(0)
+        return id(cls)
+
+
+class OfThose(metaclass=Compared):
+    pass
+
+
 def looks_for_it(ident: int) -> None:
     has_in_hand("nowhere", ident)  # at every object there is
 
@@ -247,6 +263,7 @@ def test_who_looks_at_a_thread_takes_nothing_from_it(
         while not over.is_set():
             use_something()
 
+    strangers = [each for _ in range(5) for each in ([], OfThose())]
     worker = threading.Thread(target=work)
     worker.start()
     ident: Any = worker.ident
@@ -255,3 +272,4 @@ def test_who_looks_at_a_thread_takes_nothing_from_it(
     over.set()
     worker.join()
     assert by == {ident}
+    assert strangers, "they were there all the time"
