@@ -160,6 +160,8 @@ async def linger():
     await pool.start()
     # those that are new need no ping
     await asyncio.gather(job(), job())
+    # there may be a third, if one of two was being pinged
+    await pool.resize(max_size=pool.stats().connections_num + 1)
     print("ready")
     wait_for("frozen")
     tasks = [asyncio.create_task(pool.check())]
