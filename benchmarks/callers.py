@@ -15,6 +15,8 @@ from .measure import Timeline
 _STEP = 0.1
 #: between two requests of a caller, seconds
 _THINK = 0.01
+#: for a request to end, seconds; the candidates' own timeouts are 30
+_LONGEST = 90.0
 
 
 class Callers:
@@ -61,7 +63,7 @@ class Callers:
         self._over.set()
         self._go.set()
         for thread in self._threads:
-            thread.join(30.0)
+            thread.join(_LONGEST)
             assert not thread.is_alive(), "a request does not end"
 
     def _work(self, number: int) -> None:
