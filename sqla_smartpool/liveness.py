@@ -27,6 +27,11 @@ log = logging.getLogger("sqla_smartpool.liveness")
 closing_the_dead: ContextVar[bool] = ContextVar("closing_the_dead")
 
 
+#: an alarm that is so many seconds late tells that the event loop, or the
+#: process, stood still: then nobody could be heard either
+_LATE = 0.1
+
+
 class Answer(enum.Enum):
     """How a ping ended."""
 
@@ -45,7 +50,8 @@ class Watchdog:
         if watchdog.bit: ...
 
     :param line: None: the socket is out of reach, and nothing is bounded.
-    :param seconds: how long the block may take.
+    :param seconds: how long the block may take; it has them once more if
+        nobody could hear what it was waiting for.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Watchdog:
         self._runtime = runtime
         self._line = line
         self._seconds = seconds
+        self._ends: Optional[float] = None
         self._held: Optional[Held] = None
         self._alarm: Optional[Alarm] = None
         self.bit = False
@@ -62,10 +69,15 @@ class Watchdog:
         if self._line is not None:
             self._held = self._line.hold()
         if self._held is not None:
+            self._ends = self._runtime.clock() + self._seconds
             self._alarm = self._runtime.call_later(self._seconds, self._bite)
         return self
 
     def _bite(self) -> None:
+        ends, self._ends = self._ends, None
+        if ends is not None and self._runtime.clock() > ends + _LATE:
+            self._alarm = self._runtime.call_later(self._seconds, self._bite)
+            return
         self.bit = True
         if self._held is not None:
             self._held.cut()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -19,6 +20,7 @@ from sqlalchemy import Engine
 
 from sqla_smartpool import deadline
 from sqla_smartpool import PoolTimeoutError
+from sqla_smartpool._sqlalchemy import await_
 from sqla_smartpool.aio import LoopRuntime
 from sqla_smartpool.runtime import Alarm
 from sqla_smartpool.runtime import ThreadRuntime
@@ -27,9 +29,12 @@ from tests.lab.fixtures import missing
 from tests.lab.matrix import BUSY
 from tests.lab.matrix import Client
 from tests.lab.matrix import LONG
+from tests.lab.matrix import QUIET
 from tests.lab.scripts import ROOT
 
 side = matrix.side
+
+ON_LOOPS = [case for case in [*matrix.TCP, *matrix.TLS] if case.asynchronous]
 
 TWO_HOURS = 7200.0
 #: for how long a process is really stopped, seconds
@@ -184,6 +189,22 @@ def test_after_a_stop_the_dead_are_not_handed_out_and_the_living_are_kept(
     assert (stats.connections_num, stats.connections_lost) == (8, 4)
     assert (stats.checks_failed, stats.requests_errors) == (0, 0)
     assert (stats.returns_bad, stats.reclaimed) == (0, 0)
+
+
+@matrix.on(ON_LOOPS)
+def test_a_loop_that_stood_still_amid_a_ping_hears_the_answer_first(
+    side: Client,
+) -> None:
+    engine = side.started(min_size=1, ping_timeout=0.3, **QUIET)
+    pool: Any = engine.pool
+
+    def stand_still() -> None:
+        while not pool.inventory.tending:
+            await_(asyncio.sleep(0))
+        time.sleep(3 * pool.settings.ping_timeout)
+
+    checked, _ = side.together(lambda: side.wait(pool.check()), stand_still)
+    assert checked == (1, 0)
 
 
 @matrix.on(matrix.BOTH)
