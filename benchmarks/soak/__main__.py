@@ -10,6 +10,7 @@ from typing import Optional
 from typing import Sequence
 
 from .invariants import Judge
+from .lanes import installed
 from .lanes import KINDS
 from .report import print_report
 from .run import Run
@@ -63,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="DRIVER",
         choices=list(KINDS),
-        default=list(KINDS),
-        help=f"some of {', '.join(KINDS)}; default: all",
+        default=installed(),
+        help=f"some of {', '.join(KINDS)}; default: all that are installed",
     )
     return parser
 

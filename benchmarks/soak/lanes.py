@@ -17,6 +17,7 @@ from typing import NamedTuple
 from typing import Optional
 
 from sqlalchemy import create_engine
+from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqla_smartpool import AsyncSmartPool
@@ -89,6 +90,20 @@ KINDS = {
         options={"pool_pre_ping": True},
     ),
 }
+
+
+def installed() -> list[str]:
+    """The names of those kinds whose drivers are there; not all come with
+    the tests, as some have to be compiled."""
+    return [name for name, kind in KINDS.items() if _can_be_imported(kind)]
+
+
+def _can_be_imported(kind: Kind) -> bool:
+    try:
+        make_url(f"{kind.drivername}://").get_dialect().import_dbapi()
+    except ImportError:
+        return False
+    return True
 
 
 class Samples:
