@@ -169,7 +169,7 @@ def _innermost(ident: int) -> Iterator[Any]:
 def frames_of_thread(ident: int) -> Iterator[FrameType]:
     """The innermost first; for a thread of which :func:`steps_of_thread` has
     told that it is not in the middle of a driver."""
-    frame = next(_innermost(ident))
+    (frame,) = _at_once(_innermost(ident))
     if frame is None and not isinstance(
         threading.get_ident, BuiltinFunctionType
     ):

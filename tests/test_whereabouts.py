@@ -20,6 +20,7 @@ import pytest
 from sqla_smartpool._sqlalchemy import await_
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from sqla_smartpool.whereabouts import current_task
+from sqla_smartpool.whereabouts import frames_of_thread
 from sqla_smartpool.whereabouts import has_in_hand
 from sqla_smartpool.whereabouts import here
 from sqla_smartpool.whereabouts import place_of
@@ -230,8 +231,16 @@ class OfThose(metaclass=Compared):
     pass
 
 
+#: are there all the time, next to each other
+STRANGERS = [each for _ in range(5) for each in ([], OfThose())]
+
+
 def looks_for_it(ident: int) -> None:
     has_in_hand("nowhere", ident)  # at every object there is
+
+
+def looks_at_itself(ident: int) -> None:
+    next(frames_of_thread(threading.get_ident()))
 
 
 @pytest.mark.parametrize(
@@ -241,6 +250,7 @@ def looks_for_it(ident: int) -> None:
         (place_of, "collecting", 500),
         (looks_for_it, None, 9),
         (looks_for_it, "collecting", 9),
+        (looks_at_itself, "collecting", 500),
     ],
 )
 @pytest.mark.usefixtures("switching")
@@ -263,7 +273,6 @@ def test_who_looks_at_a_thread_takes_nothing_from_it(
         while not over.is_set():
             use_something()
 
-    strangers = [each for _ in range(5) for each in ([], OfThose())]
     worker = threading.Thread(target=work)
     worker.start()
     ident: Any = worker.ident
@@ -272,4 +281,3 @@ def test_who_looks_at_a_thread_takes_nothing_from_it(
     over.set()
     worker.join()
     assert by == {ident}
-    assert strangers, "they were there all the time"
