@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from contextvars import copy_context
 import enum
 import logging
+import math
 from typing import Any
 from typing import Callable
 from typing import Optional
@@ -25,7 +26,6 @@ log = logging.getLogger("sqla_smartpool.liveness")
 #: set while a connection is closed that is known to be dead: that the driver
 #: complains is no news then, and SQLAlchemy would log it as an error
 closing_the_dead: ContextVar[bool] = ContextVar("closing_the_dead")
-
 
 #: an alarm that is so many seconds late tells that the event loop, or the
 #: process, stood still: then nobody could be heard either
@@ -60,7 +60,7 @@ class Watchdog:
         self._runtime = runtime
         self._line = line
         self._seconds = seconds
-        self._ends: Optional[float] = None
+        self._ends = math.inf
         self._held: Optional[Held] = None
         self._alarm: Optional[Alarm] = None
         self.bit = False
@@ -74,8 +74,8 @@ class Watchdog:
         return self
 
     def _bite(self) -> None:
-        ends, self._ends = self._ends, None
-        if ends is not None and self._runtime.clock() > ends + _LATE:
+        ends, self._ends = self._ends, math.inf
+        if self._runtime.clock() > ends + _LATE:
             self._alarm = self._runtime.call_later(self._seconds, self._bite)
             return
         self.bit = True
