@@ -82,10 +82,13 @@ def test_thirty_stalled_connections_are_replaced_in_the_time_of_three_pings(
         "all are replaced",
         timeout=3 * pool.settings.ping_timeout * MARGIN,
     )
-    # two that went unanswered, a third while connects succeeded, those that
-    # others were waiting for meanwhile, and the like again if a connect took
-    # longer than a ping may; but never each of them
-    assert 3 <= pool.stats().checks_failed <= THIRTY / 2
+    # two that went unanswered, a third while connects succeeded, and those
+    # that others were waiting for meanwhile
+    most = 2 * num_workers + 1
+    slowest = pool.stats().connect_time.quantile(1.0)
+    if slowest >= pool.settings.ping_timeout:  # it may have been a pause
+        most = THIRTY // 2
+    assert 3 <= pool.stats().checks_failed <= most
     side.eventually(lambda: at_rest(engine), "the floor")
     side.use(engine, 5)
 
