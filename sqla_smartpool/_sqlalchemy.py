@@ -78,6 +78,7 @@ PARAMETERS = {
     "pool.base:Pool._do_return_conn": "self record",
     "pool.base:Pool._invalidate": "self connection exception _checkin",
     "pool.base:Pool._return_conn": "self record",
+    "pool.base:Pool._should_wrap_creator": "self creator",
     "pool.base:_ConnectionRecord.__init__": "self pool connect",
     "pool.base:_ConnectionRecord.get_connection": "self",
     "pool.base:_ConnectionRecord.invalidate": "self e soft",

@@ -151,7 +151,7 @@ class Inventory(Books):
         took = now - grant.begun
         self.count("connections_ms", took)
         self.count("_successful_connects", took)
-        self.pace.connected(took)
+        self.pace.connected(grant.begun, now, record.connect_time)
         self.connects[bucket_of(took)] += 1
         if self.backoff.failing:
             self.backoff.succeeded()

@@ -33,11 +33,21 @@ class Pace:
     def __init__(self) -> None:
         #: what a connect takes at best of late
         self.connect_time = math.inf
+        self._first_at = math.inf
 
-    def connected(self, took: float) -> None:
-        """Learn from a connect."""
+    def connected(self, begun: float, now: float, by_driver: float) -> None:
+        """Learn from a connect.
+
+        :param begun: when it began, by the pool's clock.
+        :param by_driver: what the driver alone took.
+        """
+        self._first_at = min(self._first_at, now)
+        took = now - begun
+        if begun <= self._first_at:
+            # SQLAlchemy gets to know the database with the first, which those
+            # that began meanwhile wait for: that is never so again
+            took = min(took, by_driver)
         if took < self.connect_time:
-            # the first may have included what SQLAlchemy does once
             self.connect_time = took
         else:
             self.connect_time += _NEWS * (took - self.connect_time)
@@ -51,7 +61,15 @@ class Pace:
     ) -> float:
         """In how long returns will have served those who wait, if that is
         not later than a connect; infinite: it is, or who knows."""
-        expected = waiting * _use_time(members, now) / len(members)
+        use_time, out_for = _uses(members, now)
+        if use_time == math.inf:
+            return math.inf
+        expected = use_time * waiting / len(members)
+        # not that evenly when all were taken at the same time
+        rounds, place = divmod(waiting - 1, len(members))
+        if place < len(out_for):
+            left = use_time - out_for[place]
+            expected = max(expected, use_time * rounds + left)
         return expected if expected <= self.connect_time else math.inf
 
     def look_in(self, expected: float) -> float:
@@ -60,18 +78,22 @@ class Pace:
         return max(expected, self.connect_time / 10)
 
 
-def _use_time(members: Collection[Record], now: float) -> float:
-    """For how long a connection is in use; infinite: who knows.
+def _uses(
+    members: Collection[Record], now: float
+) -> tuple[float, list[float]]:
+    """For how long a connection is in use (infinite: who knows), and for how
+    long those have been that are, longest first.
 
     Those that are out now may be out for longer than any was before.
     """
-    uses, usage, out = 0, 0.0, []
+    uses, usage, out_for = 0, 0.0, []
     for record in members:
         uses += record.uses
         usage += record.usage
         if record.taken_at > record.idle_since:
-            out.append(now - record.taken_at)
-    ended = uses - len(out)
+            out_for.append(now - record.taken_at)
+    ended = uses - len(out_for)
     if ended <= 0:
-        return math.inf
-    return max(usage / ended, sum(out) / max(1, len(out)))
+        return math.inf, out_for
+    out_for.sort(reverse=True)
+    return max(usage / ended, sum(out_for) / max(1, len(out_for))), out_for

@@ -7,6 +7,7 @@ from itertools import count
 import math
 from types import TracebackType
 from typing import Any
+from typing import Callable
 from typing import Optional
 from typing import TYPE_CHECKING
 import weakref
@@ -285,6 +286,22 @@ class SmartPool(Insight):
         )
 
     # -- what SQLAlchemy calls besides -------------------------------------
+
+    def _should_wrap_creator(
+        self, creator: Any
+    ) -> Callable[[ConnectionPoolEntry], DBAPIConnection]:
+        """Have what opens connections say how long the driver took."""
+        connect = super()._should_wrap_creator(creator)
+
+        def timed(record: ConnectionPoolEntry) -> DBAPIConnection:
+            assert isinstance(record, Record)
+            clock = record.pool.runtime.clock
+            began = clock()
+            connection = connect(record)
+            record.connect_time = clock() - began
+            return connection
+
+        return timed
 
     def _create_connection(self) -> ConnectionPoolEntry:
         # not earlier, as an engine sets its dialect when it has its pool

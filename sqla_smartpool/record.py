@@ -106,6 +106,7 @@ class Record(_ConnectionRecord):
 
     __slots__ = (
         "pool",
+        "connect_time",
         "born",
         "early",
         "proven_at",
@@ -178,6 +179,8 @@ class Record(_ConnectionRecord):
         self.peek: Optional[Callable[[], bool]] = None
         self.line: Optional[Line] = None
         self.blind = False
+        #: what the driver took to connect
+        self.connect_time = math.inf
         self.born = self.proven_at = self.idle_since = 0.0
         #: where in the time of its retirement its own is; 1: at the start
         self.early = 0.0

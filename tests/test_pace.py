@@ -36,9 +36,12 @@ def out_for(seconds: float, before: float = 0.0) -> Any:
 
 
 def paced(*connects: float) -> Pace:
+    """One that has seen the first connect, and these, one after the other."""
     pace = Pace()
-    for took in connects:
-        pace.connected(took)
+    now = 0.0
+    for took in (9.0, *connects):
+        pace.connected(begun=now, now=now + took, by_driver=took)
+        now += 2 * took
     return pace
 
 
@@ -55,9 +58,18 @@ def test_as_many_at_a_time_as_are_open_or_ten_or_a_slow_line_delays(
 def test_a_quick_connect_counts_at_once_and_slow_ones_little_by_little() -> (
     None
 ):
-    assert paced(0.5, 0.01).connect_time == 0.01
+    assert paced(0.5, 0.01).connect_time == pytest.approx(0.01)
     assert paced(0.01, 0.5).connect_time == pytest.approx(0.108)
     assert paced(0.01, *[0.5] * 30).connect_time == pytest.approx(0.5, rel=0.1)
+
+
+def test_those_begun_amid_the_first_tell_what_the_driver_took() -> None:
+    pace = Pace()
+    for begun in (0.0, 0.9):
+        pace.connected(begun, now=1.0 + begun / 10, by_driver=0.05)
+        assert pace.connect_time == 0.05
+    pace.connected(begun=1.2, now=1.27, by_driver=0.05)
+    assert 0.05 < pace.connect_time < 0.07
 
 
 def test_returns_that_are_sooner_than_a_connect_are_waited_for() -> None:
@@ -65,6 +77,16 @@ def test_returns_that_are_sooner_than_a_connect_are_waited_for() -> None:
     five = [used(0.01) for _ in range(5)]
     assert pace.returns_within(20, five, NOW) == pytest.approx(0.04)
     assert pace.returns_within(30, five, NOW) == math.inf
+
+
+def test_connections_that_were_taken_together_come_back_together() -> None:
+    pace = paced(0.015)
+    together = [out_for(0.0, 0.01) for _ in range(5)]
+    assert pace.returns_within(5, together, NOW) == pytest.approx(0.01)
+    # the sixth would have to wait for two uses
+    assert pace.returns_within(6, together, NOW) == math.inf
+    in_turn = [out_for(0.002 * place, 0.01) for place in range(5)]
+    assert pace.returns_within(6, in_turn, NOW) == pytest.approx(0.012)
 
 
 def test_who_has_a_connection_for_longer_than_any_before_is_no_help() -> None:

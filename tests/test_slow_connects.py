@@ -184,3 +184,27 @@ def test_a_caller_takes_a_returned_connection_while_his_own_is_opened(
     held[0].close()
     assert caller() == mine
     held[1].close()
+
+
+@matrix.on(matrix.TCP)
+def test_what_sqlalchemy_does_once_does_not_make_connects_slow(
+    side: Client,
+) -> None:
+    engine = side.smart(min_size=3, max_size=3, **QUIET)
+    pool: Any = engine.pool
+    gate = side.gate()
+    once = [gate.wait]
+
+    @event.listens_for(engine, "connect")
+    def set_up(*args: Any) -> None:
+        if once:
+            once.pop()()
+
+    side.wait(pool.start(wait=False))
+    side.eventually(lambda: not once, "the first is being set up")
+    began = time.monotonic()
+    side.eventually(lambda: time.monotonic() - began > 1.0, "for a while")
+    gate.open()
+    side.wait(pool.wait())
+    assert pool.stats().connect_time.quantile(1.0) >= 1.0
+    assert pool.inventory.pace.connect_time < 1.0
