@@ -62,7 +62,10 @@ def test_after_a_migration_a_drained_pool_has_no_plans_of_before(
             for engine in (drained, left_alone):
                 await read(engine)
             migrate(postgresql)
-            assert len(postgresql.sessions()) == 4, "only the application's"
+            eventually(
+                lambda: len(postgresql.sessions()) == 4,
+                message="only the application's",
+            )
             await pools[0].drain()
             await read(drained)
             with pytest.raises(DBAPIError, match="cached statement plan"):
