@@ -182,8 +182,12 @@ def test_two_preloaded_workers_of_gunicorn_have_pools_of_their_own(
 
 
 TASKS = """
-from celery import Celery, signals
+from celery import Celery, platforms, signals
 import shop
+
+# The kernel would kill a process at the end of the thread that forked it,
+# perhaps while it has the lock that Celery waits for when it exits.
+platforms.set_pdeathsig = lambda name: None
 
 app = Celery("tasks")
 app.config_from_object("celery_settings")
