@@ -167,6 +167,14 @@ def test_a_pause_under_load_costs_callers_time_and_the_pool_little(
     side.eventually(
         lambda: pool.chores.silence.total, "connects stall as well"
     )
+    side.eventually(
+        # those that were never used are trusted for a second
+        lambda: all(
+            record.needs_ping(pool.runtime.clock())
+            for record in pool.inventory.idle.copy()
+        ),
+        "callers have to ping",
+    )
     callers = [side.begin(lambda: side.use(engine, 1)) for _ in range(4)]
     side.waiting(engine, 4)
     proxy.heal()
