@@ -85,7 +85,8 @@ class SmartPool(Insight):
         less once connections are found to die of idleness sooner, which is
         logged.  If you pass it, what to pass instead is logged.
     :param pre_ping: (``pool_pre_ping``) ``ping_after=0``: ping at every
-        checkout; False.
+        checkout; at the first of a connection unless it was opened or pinged
+        within the last second; False.
     :param ping_timeout: after this long without an answer a ping has failed
         and the connection is cut; 5.
     :param network_timeout: within this time the kernel ends what waits for
