@@ -39,6 +39,16 @@ ASYNC = [case for case in matrix.TCP if case.asynchronous]
 ASYNCPG = [case for case in ASYNC if "asyncpg" in case.drivername]
 
 
+@pytest.fixture(autouse=True)
+def _collected_only_where_asked() -> Iterator[None]:
+    """Or any thread might, such as the test's own, and have to wait in there
+    for what the test does next."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def sqlite_engine(tmp_path: Any, **arguments: Any) -> Any:
     return create_engine(
         f"sqlite:///{tmp_path}/garbage.db",
