@@ -27,14 +27,24 @@ class Refused(Exception):
     """What a connect fails with."""
 
 
-def at_connect(engine: Engine, *turns: Callable[[], object]) -> None:
-    """Have the first connect do this, the second that, all others nothing."""
+def at_connect(
+    engine: Engine,
+    *turns: Callable[[], object],
+    name: str = "do_connect",
+) -> list[Callable[[], object]]:
+    """Have the first connect do this, the second that, all others nothing.
+
+    :param name: of the event at which.
+    :return: what has not begun yet.
+    """
     left = list(turns)
 
-    @event.listens_for(engine, "do_connect")
+    @event.listens_for(engine, name)
     def connect(*args: Any) -> None:
         if left:
             left.pop(0)()
+
+    return left
 
 
 def refuse() -> None:
@@ -193,15 +203,9 @@ def test_what_sqlalchemy_does_once_does_not_make_connects_slow(
     engine = side.smart(min_size=3, max_size=3, **QUIET)
     pool: Any = engine.pool
     gate = side.gate()
-    once = [gate.wait]
-
-    @event.listens_for(engine, "connect")
-    def set_up(*args: Any) -> None:
-        if once:
-            once.pop()()
-
+    left = at_connect(engine, gate.wait, name="connect")
     side.wait(pool.start(wait=False))
-    side.eventually(lambda: not once, "the first is being set up")
+    side.eventually(lambda: not left, "the first is being set up")
     began = time.monotonic()
     side.eventually(lambda: time.monotonic() - began > 1.0, "for a while")
     gate.open()
