@@ -17,11 +17,11 @@ from typing import NamedTuple
 from typing import Optional
 
 from sqlalchemy import create_engine
-from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqla_smartpool import AsyncSmartPool
 from sqla_smartpool import SmartPool
+from tests.lab.drivers import import_error
 from .invariants import Books
 from .invariants import Judge
 from .invariants import Owners
@@ -95,15 +95,11 @@ KINDS = {
 def installed() -> list[str]:
     """The names of those kinds whose drivers are there; not all come with
     the tests, as some have to be compiled."""
-    return [name for name, kind in KINDS.items() if _can_be_imported(kind)]
-
-
-def _can_be_imported(kind: Kind) -> bool:
-    try:
-        make_url(f"{kind.drivername}://").get_dialect().import_dbapi()
-    except ImportError:
-        return False
-    return True
+    return [
+        name
+        for name, kind in KINDS.items()
+        if import_error(kind.drivername) is None
+    ]
 
 
 class Samples:

@@ -1,10 +1,14 @@
-"""What each driver must be told for TLS, for no TLS, for a unix socket."""
+"""Whether a driver is there, and what it must be told for TLS, for no TLS, for
+a unix socket."""
 
 from __future__ import annotations
 
 from pathlib import Path
 import ssl
 from typing import Any
+
+from sqlalchemy import exc
+from sqlalchemy import URL
 
 # Plain has to be said: libpq, asyncpg, pg8000 and PyMySQL (since 1.2) take
 # TLS unasked when the server offers it.
@@ -34,6 +38,18 @@ _TLS: dict[str, dict[str, str]] = {
 # The argument of ``connect()`` which takes an ``ssl.SSLContext``, of the
 # drivers that want one.
 _CONTEXT = {"pg8000": "ssl_context", "aiomysql": "ssl", "asyncmy": "ssl"}
+
+
+def import_error(drivername: str) -> Exception | None:
+    """Tell why SQLAlchemy cannot import a driver; None: it can.
+
+    :param drivername: with the database, such as ``"mysql+pymysql"``.
+    """
+    try:
+        URL.create(drivername).get_dialect().import_dbapi()
+    except (ImportError, exc.NoSuchModuleError) as error:
+        return error
+    return None
 
 
 def query(driver: str, certificate: Path | None) -> dict[str, str]:

@@ -24,7 +24,6 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy import Engine
 from sqlalchemy import event
-from sqlalchemy import exc
 from sqlalchemy import text
 from sqlalchemy import URL
 from sqlalchemy.pool import NullPool
@@ -33,6 +32,7 @@ from sqla_smartpool import upkeep
 from sqla_smartpool._sqlalchemy import await_
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from tests.conftest import Side
+from tests.lab import drivers
 from tests.lab.fixtures import missing
 
 #: upkeep does nothing but what it is woken for
@@ -322,10 +322,9 @@ def import_driver(case: Case) -> None:
 
 def _needs_compiler(case: Case) -> str:
     """Tell why a driver cannot be there; one that should be is asked for."""
-    try:
-        URL.create(case.drivername).get_dialect().import_dbapi()
-    except (ImportError, exc.NoSuchModuleError) as error:
-        if case.drivername.rpartition("+")[2] in _COMPILED:
-            return f"has to be compiled: {error}"
-        missing(f"the driver of {case.drivername}: {error}")
-    return ""
+    error = drivers.import_error(case.drivername)
+    if error is None:
+        return ""
+    if case.drivername.rpartition("+")[2] in _COMPILED:
+        return f"has to be compiled: {error}"
+    missing(f"the driver of {case.drivername}: {error}")
