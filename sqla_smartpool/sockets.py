@@ -95,10 +95,7 @@ class Line:
         self._identity = self._identify()
 
     def _identify(self) -> object:
-        try:
-            return self._view.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
-        except OSError:  # not Linux
-            return os.fstat(self._view.fileno()).st_ino
+        return _identity(self._view)
 
     def quiet(self) -> bool:
         """Tell whether there is nothing to know: the connection stands, and,
@@ -219,11 +216,24 @@ class Line:
         :return: None when the driver has closed it.
         """
         try:
-            if self._identify() != self._identity:
-                return None
-            return Held(os.dup(self._view.fileno()))
+            held = Held(self._view.family)
         except OSError:
-            return None
+            return None  # too many files are open
+        try:
+            held.copy(self._view.fileno())
+            if held.identity() == self._identity:
+                return held
+        except OSError:
+            pass  # the driver has closed it
+        held.release()
+        return None
+
+
+def _identity(of: _socket.socket) -> object:
+    try:
+        return of.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
+    except OSError:  # not Linux
+        return os.fstat(of.fileno()).st_ino
 
 
 class Held:
@@ -231,16 +241,26 @@ class Held:
 
     Shutting it down wakes a driver that is blocked in a system call, and
     cannot hit another socket, whatever the driver does in the meantime.
+
+    :param family: of the socket; it is a new one before :meth:`copy`.
     """
 
     __slots__ = ("_socket", "_lock", "__weakref__")
 
-    def __init__(self, descriptor: int) -> None:
-        kind = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
-        self._socket = _socket.socket(-1, kind, 0, descriptor)
+    def __init__(self, family: int) -> None:
+        self._socket = _socket.socket(family, socket.SOCK_STREAM)
         # cut and release are called by different threads
         self._lock = threading.Lock()
+        # before it is the driver's: a child forked in between could not tell
+        # whose copy it has, and would keep it for as long as it lives
         all_held.add(self)
+
+    def copy(self, descriptor: int) -> None:
+        """Be that socket from now on."""
+        os.dup2(descriptor, self._socket.fileno(), inheritable=False)
+
+    def identity(self) -> object:
+        return _identity(self._socket)
 
     def cut(self) -> None:
         with self._lock:

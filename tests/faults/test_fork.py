@@ -222,6 +222,54 @@ def test_a_parent_killed_while_its_child_lives_leaves_no_session(
         assert program.stderr == ""
 
 
+# The pool looks after a connection through a descriptor of its own; at any
+# step to it, the child must not be left with a copy that nobody knows of.
+AT_ANY_STEP = COMMON + """
+from tests.lab.steps import Steps
+
+engine = create_engine(**told(), poolclass=SmartPool, min_size=1)
+engine.pool.start()
+(record,) = engine.pool.inventory.members
+
+def opened():
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            yield os.readlink("/proc/self/fd/" + number)
+        except FileNotFoundError:
+            pass  # was that of the folder
+
+(connection,) = {each for each in opened() if each.startswith("socket:")}
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        os._exit(connection in opened())
+    assert end_of(child) == 0, "the child has a copy of the connection"
+
+at = 0
+steps = None
+while steps is None or steps.done:
+    at += 1
+    with Steps(at, fork, fine=True) as steps:
+        record.line.hold().release()
+print(at, "steps")
+assert at > 20
+"""
+
+
+@pytest.mark.pain("fork with a lock held")
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
+def test_a_child_forked_at_any_step_to_a_ping_keeps_no_copy_of_the_connection(
+    request: pytest.FixtureRequest,
+) -> None:
+    server = server_for(request, "postgresql+psycopg")
+    with start_script(AT_ANY_STEP, **way_to(server, "postgresql+psycopg")) as (
+        program
+    ):
+        ended = program.end()
+    assert (ended.status, ended.stderr) == (0, "")
+
+
 FIRST_CONNECT = COMMON + """
 from sqlalchemy import event
 
