@@ -256,7 +256,12 @@ def test_nothing_is_lost_when_a_loops_end_is_overlooked(tmp_path: Any) -> None:
     with pytest.raises(MissingGreenlet, match="await engine.connect"):
         engine.sync_engine.connect()
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    asyncio.run(use())
+
+    async def use_and_dispose() -> None:
+        await use()
+        await engine.dispose()
+
+    asyncio.run(use_and_dispose())
 
 
 @pytest.mark.pain("swallowed hand-off")
