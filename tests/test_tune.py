@@ -230,7 +230,7 @@ def test_what_is_measured_is_rolled_back(
         sqlite_database,
         "INSERT INTO t VALUES (1)",
         "--workers=1",
-        "--seconds=1",
+        "--seconds=3",
     )
     assert document["points"][0]["throughput"] > 0
     with engine.connect() as connection:
@@ -240,7 +240,7 @@ def test_what_is_measured_is_rolled_back(
 
 # What is printed and drawn
 
-QUICK = ("--sql=SELECT 1", "--workers=2", "--seconds=1.2")
+QUICK = ("--sql=SELECT 1", "--workers=2", "--seconds=3")
 
 
 def test_the_table_marks_the_size_that_serves(
