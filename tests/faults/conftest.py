@@ -27,8 +27,8 @@ class Durations(NamedTuple):
     lockout: float
 
 
-SHORT = Durations(outages=(1.0, 3.0), quiet=8.0, lockout=6.0)
-LONG = Durations(outages=(1.0, 5.0, 30.0), quiet=33.0, lockout=62.0)
+SHORT = Durations(outages=(1.0, 3.0), quiet=13.0, lockout=6.0)
+LONG = Durations(outages=(1.0, 5.0, 30.0), quiet=37.0, lockout=62.0)
 
 #: for ``parametrize``, where no fixture can be taken
 DURATIONS = LONG if os.environ.get("SMARTPOOL_FAULTS") == "long" else SHORT
