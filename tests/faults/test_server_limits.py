@@ -65,7 +65,7 @@ def test_idle_sessions_that_the_server_ends_cost_nobody_an_error(
         # that moment, however late a busy machine is, as then nobody can know
         plain = lane.started(min_size=3, check_interval=8.0)
         # pinged more often than the server would end them
-        kept = lane.started(min_size=3, ping_after=0.4, check_interval=0.4)
+        kept = lane.started(min_size=3, ping_after=0.4, check_interval=0.2)
         lane.sleep(durations.quiet)
         for engine in (plain, kept):
             ends = time.monotonic() + 0.5
