@@ -92,10 +92,7 @@ class Line:
         kind = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
         self._view = _View(-1, kind, 0, descriptor)
         self._tcp = self._view.family in (socket.AF_INET, socket.AF_INET6)
-        self._identity = self._identify()
-
-    def _identify(self) -> object:
-        return _identity(self._view)
+        self._identity = _identity(self._view)
 
     def quiet(self) -> bool:
         """Tell whether there is nothing to know: the connection stands, and,
@@ -106,7 +103,7 @@ class Line:
         try:
             if self._tcp and _TCP_INFO is not None:
                 return self._established()
-            return self._identify() == self._identity and self._peek() is None
+            return self._unchanged() and self._peek() is None
         except OSError:
             return False
 
@@ -118,7 +115,7 @@ class Line:
         try:
             if self._tcp and _TCP_INFO is not None:
                 return not self._established()
-            if self._identify() != self._identity:
+            if not self._unchanged():
                 return True
             came = self._peek()
             return came == b"" or (came is not None and self._has_left())
@@ -151,6 +148,9 @@ class Line:
             and look(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] == _ESTABLISHED
         )
 
+    def _unchanged(self) -> bool:
+        return _identity(self._view) == self._identity
+
     def _peek(self) -> Optional[bytes]:
         if not hasattr(socket, "MSG_DONTWAIT"):  # Windows
             import select
@@ -167,7 +167,7 @@ class Line:
         if not self._tcp or _TCP_INFO is None:
             return None
         try:
-            if self._identify() != self._identity:
+            if not self._unchanged():
                 return None
             info = self._view.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 56)
         except OSError:
@@ -205,7 +205,7 @@ class Line:
     def point_at(self, descriptor: int) -> None:
         """Have the driver's descriptor mean another file from now on."""
         try:
-            if self._identify() == self._identity:
+            if self._unchanged():
                 os.dup2(descriptor, self._view.fileno(), inheritable=False)
         except OSError:
             pass  # the driver has closed it

@@ -252,7 +252,6 @@ while steps is None or steps.done:
     at += 1
     with Steps(at, fork, fine=True) as steps:
         record.line.hold().release()
-print(at, "steps")
 assert at > 20
 """
 
