@@ -273,22 +273,30 @@ class Inventory(Books):
     def unwatch(self, signal: Signal) -> None:
         self._watchers.pop(signal, None)
 
+    def refuse_all(self) -> None:
+        """The pool has been closed."""
+        for waiter in self.waiters.copy():
+            self._serve(waiter, Refusal.CLOSED)
+
+    # -- without the key ---------------------------------------------------
+
     def close_gates(self, closed: bool) -> None:
-        """Hand out nothing any more; ``closed``: for good."""
+        """Hand out nothing any more; ``closed``: for good.
+
+        At once, whoever is at the books: who pauses a pool relies on it.
+        """
         self.take = deque[Record]().pop
         self.paused = True
         if closed:
             self.closed = True
-            for waiter in self.waiters.copy():
-                self._serve(waiter, Refusal.CLOSED)
+            self.post(self.refuse_all)
 
     def open_gates(self) -> None:
         """Hand out connections (again)."""
         self.closed = self.paused = False
         lifo = self.settings.use_lifo
         self.take = self.idle.pop if lifo else self.idle.popleft
-
-    # -- without the key ---------------------------------------------------
+        self.look()
 
     def queue(self, waiter: Waiter, first: bool) -> None:
         """A caller queues, as :meth:`enter` tells."""

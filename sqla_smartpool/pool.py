@@ -412,7 +412,7 @@ class SmartPool(Insight):
         """
         inventory = self.inventory
         self.upkeep.stop()
-        inventory.post(inventory.close_gates, True)
+        inventory.close_gates(True)
         self.chores.dismiss_all("close")
         wait_until_empty(self, timeout)
 
@@ -446,17 +446,17 @@ class SmartPool(Insight):
 
     def drain(self) -> None:
         """Replace every connection: idle ones now, the others when they come
-        back; callers never see a gap."""
+        back, or are there; callers never see a gap."""
         self.chores.drain()
 
     def pause(self) -> None:
         """Have checkouts wait, while their timeouts run: for a failover."""
-        self.inventory.post(self.inventory.close_gates, False)
+        self.inventory.close_gates(False)
 
     def resume(self) -> None:
         """End a :meth:`pause`."""
         if not self.inventory.closed:
-            self.inventory.post(self.inventory.open_gates)
+            self.inventory.open_gates()
             self.upkeep.wake()
 
     def __enter__(self) -> Self:
@@ -481,7 +481,7 @@ class SmartPool(Insight):
     def _open_again(self) -> None:
         self.upkeep.replaced = self.inventory.retired = False
         if self.inventory.closed:
-            self.inventory.post(self.inventory.open_gates)
+            self.inventory.open_gates()
 
     def _look_again(self, seconds: float) -> None:
         """Have the inventory looked at, for whoever waits for the clock."""

@@ -59,7 +59,7 @@ class Grant:
         self.context = context
         #: it took too long, and its room was given to others
         self.written_off = False
-        #: the pool was disposed in the meantime
+        #: all connections of its time are to go
         self.unwanted = False
         #: it is upkeep's
         self.background = background

@@ -10,6 +10,7 @@ from typing import Optional
 import pytest
 
 from sqla_smartpool.inventory import Inventory
+from sqla_smartpool.record import Grip
 from sqla_smartpool.settings import Settings
 from sqla_smartpool.tickets import Grant
 from sqla_smartpool.tickets import Purpose
@@ -402,17 +403,17 @@ def test_closing_refuses_those_who_wait_and_those_who_come() -> None:
     books = Books(max_size=1)
     books.stock(1)
     waiter = books.wait()
-    books.inventory.post(books.inventory.close_gates, True)
+    books.inventory.close_gates(True)
     assert waiter.outcome is Refusal.CLOSED
     assert books.wait().outcome is Refusal.CLOSED
-    books.inventory.post(books.inventory.open_gates)
+    books.inventory.open_gates()
     assert books.wait().outcome is None
 
 
 def test_a_connect_that_arrives_after_the_close_is_closed() -> None:
     books = Books(max_size=1)
     books.wait()
-    books.inventory.post(books.inventory.close_gates, True)
+    books.inventory.close_gates(True)
     late = books.arrive(books.connects[0])
     assert books.dismissed == [late]
 
@@ -420,14 +421,27 @@ def test_a_connect_that_arrives_after_the_close_is_closed() -> None:
 def test_while_paused_callers_wait_and_nothing_is_opened() -> None:
     books = Books(max_size=5)
     (record,) = books.stock(1)
-    books.inventory.post(books.inventory.close_gates, False)
+    books.inventory.close_gates(False)
     books.hand_in(record)
     waiter = books.wait()
     assert waiter.outcome is None and not books.connects
     with pytest.raises(IndexError):
         books.inventory.take()
-    books.inventory.post(books.inventory.open_gates)
+    books.inventory.open_gates()
     assert waiter.outcome is record
+
+
+def test_gates_close_at_once_whoever_is_at_the_books() -> None:
+    books = Books(max_size=2)
+    (record,) = books.stock(1)
+    books.hand_in(record)
+    grip = Grip()
+    assert books.inventory._key.take(grip)
+    books.inventory.close_gates(False)
+    with pytest.raises(IndexError):
+        books.inventory.take()
+    books.inventory.open_gates()
+    assert books.inventory.take() is record
 
 
 def test_those_set_aside_make_room_for_those_who_wait() -> None:

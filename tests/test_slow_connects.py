@@ -118,6 +118,33 @@ def test_a_slow_connect_whose_caller_got_another_ends_in_the_pool(
 
 
 @matrix.on(matrix.BOTH)
+def test_a_connect_that_began_before_a_drain_is_made_anew(
+    side: Client,
+) -> None:
+    engine = side.smart(max_size=2, pool_timeout=matrix.LONG, **QUIET)
+    pool: Any = engine.pool
+    gate = side.gate()
+    at_connect(engine, gate.wait)
+    sessions: list[Any] = []
+
+    def use() -> None:
+        with engine.connect() as connection:
+            sessions.append(side.session(connection))
+
+    caller = side.begin(use)
+    side.waiting(engine)
+    side.wait(pool.drain())
+    opened: list[Any] = []
+    event.listen(
+        engine, "connect", lambda dbapi, record: opened.append(record)
+    )
+    gate.open()
+    caller()
+    assert len(opened) == 2
+    side.eventually(lambda: side.sessions() == set(sessions), "one is left")
+
+
+@matrix.on(matrix.BOTH)
 def test_a_slow_connect_that_is_written_off_frees_its_room(
     side: Client,
 ) -> None:
