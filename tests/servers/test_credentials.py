@@ -99,6 +99,7 @@ def body(vault: Vault, rotated: threading.Event, lane: Lane) -> None:
 
     requests = lane.load(engine, CALLERS, all_are_new, pause=0.02)
     assert [each.error for each in requests if each.error] == []
+    lane.wait(pool.stop())  # or one might be under way
     stats = pool.stats()
     assert stats.connections_errors == stats.requests_errors == 0
     # each was given the one that was valid then
