@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import json
 import os
 from pathlib import Path
+import re
 import signal
 from typing import Any
 from urllib.request import urlopen
@@ -138,6 +139,11 @@ threads = 4
 max_requests = 20
 bind = "127.0.0.1:0"
 preload_app = True
+# it would be one for all that run at the same time
+control_socket_disable = True
+
+def post_worker_init(worker):
+    worker.log.info("Worker hears signals")
 
 def on_exit(server):
     import shop
@@ -173,6 +179,15 @@ def test_two_preloaded_workers_of_gunicorn_have_pools_of_their_own(
 
         with ThreadPoolExecutor(4) as threads:
             answers = set(threads.map(ask, range(120)))
+
+        def all_are_there() -> bool:
+            # who is told to end just after it was forked takes that for its
+            # parent's signal, and is killed by gunicorn in the end
+            said = program.stderr
+            ending = set(re.findall(r"\[(\d+)\] .* Autorestarting", said))
+            return said.count("Worker hears signals") == 2 + len(ending)
+
+        eventually(all_are_there, message="each has its successor")
         program.process.send_signal(signal.SIGTERM)
         ended = program.end()
     assert len({worker for worker, _ in answers}) > 2
