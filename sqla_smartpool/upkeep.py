@@ -75,6 +75,10 @@ class Upkeep:
                 return
             inventory.retired = False
             self.active = True
+            if self.replaced:
+                # by somebody who said so first, and did the rest before this
+                self.retire()
+                return
             self._journal.started()
             self._journal.upkeep_started()
             self.wake()

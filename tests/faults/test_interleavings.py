@@ -54,6 +54,7 @@ SCENARIOS: list[tuple[Scenario, Optional[int], int]] = [
     (scenarios.disposed_while_connecting, 0, 1),
     (scenarios.replaced, 0, 1),
     (scenarios.replaced_while_connecting, 0, 1),
+    (scenarios.replaced_as_it_begins, 1, 1),
     (scenarios.pinged, 0, 1),
     (scenarios.pinged_while_disposed, 1, 2),
     (scenarios.closed_for_idleness, 1, 2),

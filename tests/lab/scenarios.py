@@ -177,6 +177,14 @@ def replaced_while_connecting(run: Run) -> None:
     run.when_over = house.nothing_is_open
 
 
+def replaced_as_it_begins(run: Run) -> None:
+    house = House(run, max_size=1)
+    house.pool.upkeep.active = False
+    run.add("A", house.touch)
+    run.add("dispose", house.dispose_engine)
+    run.when_over = house.nothing_is_open
+
+
 def disposed_as_one_is_late(run: Run) -> None:
     disposed(run, impatient=True)
 
