@@ -276,7 +276,7 @@ class Chores:
 
     def drain(self) -> None:
         """Replace every connection."""
-        self._want_none_that_is_being_opened()
+        self._pool.inventory.disown_connects()
         resting = self._pool.inventory.resting()
         for record in self._pool.inventory.members:
             if record not in resting:
@@ -285,14 +285,9 @@ class Chores:
 
     def dismiss_all(self, reason: str) -> None:
         """Close what is idle, and have the rest closed as it comes home."""
-        self._want_none_that_is_being_opened()
+        self._pool.inventory.disown_connects()
         self.mark_all(reason)
         self._close_resting(reason)
-
-    def _want_none_that_is_being_opened(self) -> None:
-        # before those that are open are looked at, see arrived()
-        for grant in self._pool.inventory.under_way:
-            grant.unwanted = True
 
     def mark_all(self, reason: str) -> None:
         """Have each closed as it comes home."""

@@ -273,11 +273,6 @@ class Inventory(Books):
     def unwatch(self, signal: Signal) -> None:
         self._watchers.pop(signal, None)
 
-    def refuse_all(self) -> None:
-        """The pool has been closed."""
-        for waiter in self.waiters.copy():
-            self._serve(waiter, Refusal.CLOSED)
-
     # -- without the key ---------------------------------------------------
 
     def close_gates(self, closed: bool) -> None:
@@ -289,7 +284,7 @@ class Inventory(Books):
         self.paused = True
         if closed:
             self.closed = True
-            self.post(self.refuse_all)
+            self.post(self._refuse_all)
 
     def open_gates(self) -> None:
         """Hand out connections (again)."""
@@ -297,6 +292,14 @@ class Inventory(Books):
         lifo = self.settings.use_lifo
         self.take = self.idle.pop if lifo else self.idle.popleft
         self.look()
+
+    def disown_connects(self) -> None:
+        """Have what is being opened closed as it comes.
+
+        To be called before the members are looked at, see :meth:`arrived`.
+        """
+        for grant in self.under_way:
+            grant.unwanted = True
 
     def queue(self, waiter: Waiter, first: bool) -> None:
         """A caller queues, as :meth:`enter` tells."""
@@ -443,6 +446,10 @@ class Inventory(Books):
         served = waiter.serve(outcome)  # first, as hand_over() tells
         self.leave(waiter)
         return served
+
+    def _refuse_all(self) -> None:
+        for waiter in self.waiters.copy():
+            self._serve(waiter, Refusal.CLOSED)
 
     def _mend(self) -> None:
         for waiter in self.waiters.copy():

@@ -48,8 +48,7 @@ def simulate_outage(
             connect()
 
         with _before_connects(engine, fail):
-            for grant in pool.inventory.grants:
-                grant.unwanted = True  # its connect may yet succeed
+            pool.inventory.disown_connects()  # they may yet succeed
             for record in pool.inventory.members:
                 _kill(pool, record)
             yield
