@@ -211,6 +211,9 @@ def test_a_connect_that_takes_too_long_is_named_as_the_cause(
     found = caught.value.diagnosis
     assert found is not None and found.cause is Cause.DATABASE
     assert "have been under way" in found.finding
+    # or listeners on classes, in other tests, would hear of them
+    side.wait(engine.pool.stop())
+    side.eventually(lambda: not engine.pool.inventory.under_way)
 
 
 @DATABASES

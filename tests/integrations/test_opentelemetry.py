@@ -49,9 +49,9 @@ def test_names_units_attributes_and_values_after_a_known_load(
     engine = made(kind, side, database, 2)
     instrument(engine, meter_provider=telemetry.provider)
     held = [engine.connect(), engine.connect()]
-    began = time.monotonic()
     waiter = beside(side, lambda: engine.connect().close())
     side.eventually(lambda: telemetry.value("pending_requests") == 1)
+    began = time.monotonic()
     assert telemetry.value("count", "used") == 2
     assert telemetry.value("count", "idle") == 0
     side.eventually(lambda: time.monotonic() > began + 0.5)
