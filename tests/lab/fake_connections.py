@@ -145,6 +145,9 @@ class Fake:
         self.is_open = False
         self.owner = None
 
+    def put_away(self) -> None:
+        """Give back what a connection keeps that nobody closes."""
+
     def _do(self, name: str) -> Any:
         with self._step(name):
             self.database.act(name, self)
@@ -208,6 +211,9 @@ class FakeWithSocket(Fake):
 
     def _closed(self) -> None:
         super()._closed()
+        self.put_away()
+
+    def put_away(self) -> None:
         self._usock.close()
         self._peer.close()
 

@@ -239,6 +239,8 @@ class PoolMachine(Users, RuleBasedStateMachine):
         if sys.exc_info()[0] is None:  # or nothing is well already
             self._end_well()
             self.world.close()
+        for fake in self.database.connections:
+            fake.put_away()  # a child keeps what it inherited for good
 
     def _end_well(self) -> None:
         """All trouble is over, and everybody goes home: nothing is lost."""
