@@ -117,7 +117,9 @@ def faults_long(session: nox.Session) -> None:
     """Run the tests of the fault laboratory, with faults of full length."""
     session.install("-e", ".[test]")
     session.run(
-        *("python", "-m", "pytest", "tests/faults", *session.posargs),
+        # some take many minutes, and others are not to wait behind them
+        *("python", "-m", "pytest", "--dist", "worksteal", "tests/faults"),
+        *session.posargs,
         env={"SMARTPOOL_FAULTS": "long"},
     )
 
