@@ -264,4 +264,6 @@ def test_a_connection_collected_at_any_bytecode_of_the_pool_is_not_lost(
     scene: Scene, tmp_path: Any
 ) -> None:
     url = f"sqlite:///{tmp_path}/garbage.db"
-    assert play_to_the_end(scene, url, fine=True) > 100
+    # what explains a long wait goes through every frame and every line: the
+    # fourth time round says no more than the first three
+    assert play_to_the_end(scene, url, fine=True, visits=3) > 100
