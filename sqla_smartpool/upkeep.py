@@ -112,14 +112,15 @@ class Upkeep:
         if now + delay < self.due_at:
             before = self._alarm
             self.due_at = now + delay
-            self._alarm = self._look_in(delay)
+            self._alarm = self.look_in(delay)
             # not earlier: who is interrupted in between leaves one of the two
             if before is not None:
                 before.cancel()
         elif self.due_at < now - _OVERDUE:
-            self._look_in(0.0)
+            self.look_in(0.0)
 
-    def _look_in(self, delay: float) -> Alarm:
+    def look_in(self, delay: float) -> Alarm:
+        """Look in ``delay`` seconds, whatever else is to come."""
         look = call_weakly(weakref.WeakMethod(self._look))
         return self._pool.runtime.call_later(delay, look)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from pathlib import Path
 import threading
 import time
 from typing import Any
@@ -119,6 +120,28 @@ def test_a_caller_who_waits_for_a_connection_gets_his_timeout(
         side.together(wait, go_on)
     assert pool.stats().requests_wait_ms >= 1000 * HOUR
     assert pool.stats().requests_timeouts == 1
+
+
+def test_a_clock_taken_as_a_look_is_due_has_that_look_made(
+    tmp_path: Path,
+) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/it.db", poolclass=SmartPool)
+    pool: Any = engine.pool
+    held_up, goes_on = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        held_up.set()
+        goes_on.wait()
+
+    pool.runtime.call_later(0.0, hold_up)
+    assert held_up.wait(60)
+    try:
+        use(engine)
+        control_clock(engine).advance(8 * HOUR)
+        assert pool.stats().pool_size == 0
+    finally:
+        goes_on.set()
+        engine.dispose()
 
 
 def test_a_slow_connect_takes_its_time_by_the_same_clock(

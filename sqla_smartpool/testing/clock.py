@@ -161,8 +161,9 @@ class _Hand:
         # dispose() keeps it
         pool._given_runtime = runtime
         pool._clock = self.now
-        # its next look is to be by this clock
-        pool.upkeep.wake()
+        if pool.upkeep.active:
+            # by this clock, whether or not one by the other is due already
+            pool.upkeep.look_in(0.0)
 
     def now(self) -> float:
         """The time of the pool, in seconds."""
