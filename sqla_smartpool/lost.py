@@ -15,10 +15,14 @@ from .whereabouts import has_in_hand
 _DOUBT = 1.0
 
 
-def certain_in(record: Record, resting: bool, now: float) -> Optional[float]:
+def certain_in(
+    record: Record, resting: bool, now: float, patience: float
+) -> Optional[float]:
     """Tell how long it takes until a connection is known to be lost.
 
     :param resting: it is among the idle ones.
+    :param patience: whoever has it in hand is not looked for again for so
+        long, seconds: that is to go through all objects of the process.
     :return: seconds; 0: it is lost; None: it is not.
     """
     # read once: a collection in here may give it back
@@ -36,7 +40,7 @@ def certain_in(record: Record, resting: bool, now: float) -> Optional[float]:
     if has_in_hand(MODULE, record):
         # the reset of one that was dropped, or a listener of "checkin",
         # which may take their time
-        record.doubted_at = now
+        record.doubted_at = now + patience
         return None
     if record.idle_since > record.doubted_at:
         return None  # it has come home in the meantime

@@ -224,9 +224,10 @@ class Upkeep:
 
     def _reclaim(self, now: float) -> None:
         inventory = self._pool.inventory
+        patience = self._pool.settings.check_interval
         resting = set(inventory.resting())
         for record in inventory.members:
-            left = certain_in(record, record in resting, now)
+            left = certain_in(record, record in resting, now, patience)
             if left:
                 self.wake(left)
             elif left is not None:

@@ -20,8 +20,11 @@ from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqla_smartpool import AsyncSmartPool
+from sqla_smartpool import lost
 from sqla_smartpool import SmartPool
 from sqla_smartpool._sqlalchemy import greenlet_spawn
+from sqla_smartpool.testing import control_clock
+from sqla_smartpool.whereabouts import has_in_hand
 from tests.lab import matrix
 from tests.lab.fake_connections import Gate
 from tests.lab.fake_dbapi import FakeDatabase
@@ -274,6 +277,36 @@ def test_one_reclaimed_before_it_was_collected_is_not_returned_as_well() -> (
     with engine.connect() as one, engine.connect() as other:
         mine = one.connection.dbapi_connection
         assert mine is not other.connection.dbapi_connection
+    engine.dispose()
+
+
+def test_what_is_on_its_way_home_for_an_hour_is_not_looked_for_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database = FakeDatabase()
+    engine = database.engine(max_size=2, check_interval=30.0)
+    clock, gate, searches = control_clock(engine), Gate(), 0
+
+    def counted(module: str, thing: object) -> bool:
+        nonlocal searches
+        searches += 1
+        return has_in_hand(module, thing)
+
+    monkeypatch.setattr(lost, "has_in_hand", counted)
+    held = [[engine.connect()], [engine.connect()]]
+    database.always("rollback", gate)
+    dropping = [threading.Thread(target=one.clear) for one in held]
+    for come, thread in enumerate(dropping, 1):
+        thread.start()
+        eventually(lambda come=come: gate.visits == come)
+        engine.pool.upkeep.wake()
+        clock.advance(0.5)  # so that a look for one is not for the other
+    clock.advance(3600)
+    assert 2 < searches <= 2 * (2 + 3600 / 30)
+    gate.open()
+    for thread in dropping:
+        thread.join()
+    assert engine.pool.stats().reclaimed == 0
     engine.dispose()
 
 
