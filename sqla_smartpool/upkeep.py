@@ -17,7 +17,7 @@ from .core import PoolCore
 from .journal import Journal
 from .journal import upkeep_log as log
 from .liveness import Liveness
-from .lost import certain_in
+from .lost import find_lost
 from .plan import Plan
 from .plan import plan
 from .plan import Seen
@@ -224,19 +224,20 @@ class Upkeep:
 
     def _reclaim(self, now: float) -> None:
         inventory = self._pool.inventory
-        patience = self._pool.settings.check_interval
-        resting = set(inventory.resting())
-        for record in inventory.members:
-            left = certain_in(record, record in resting, now, patience)
-            if left:
-                self.wake(left)
-            elif left is not None:
-                log.warning("found a connection that was lost; closing it")
-                self._pool.count("reclaimed")
-                # or a collection that has found it, but has not come to it,
-                # would return it when it is somebody else's
-                record.fairy_ref = None
-                self.chores.dismiss(record, "unhealthy")
+        lost, look_in = find_lost(
+            inventory.members,
+            set(inventory.resting()),
+            now,
+            self._pool.settings.check_interval,
+        )
+        self.wake(look_in)
+        for record in lost:
+            log.warning("found a connection that was lost; closing it")
+            self._pool.count("reclaimed")
+            # or a collection that has found it, but has not come to it,
+            # would return it when it is somebody else's
+            record.fairy_ref = None
+            self.chores.dismiss(record, "unhealthy")
 
     # -- do ----------------------------------------------------------------
 

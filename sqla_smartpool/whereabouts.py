@@ -115,15 +115,16 @@ def resolved(who: Who) -> object:
     return who() if isinstance(who, weakref.ref) else who
 
 
-def has_in_hand(module: str, thing: object) -> bool:
-    """Tell whether a function of a module, called by any thread or greenlet
-    and not yet at its end, refers to something."""
-    return any(
-        thing is local
+def in_hand(module: str) -> set[int]:
+    """Return the ``id()`` of all that is referred to by functions of a module
+    that any thread or greenlet has called, and that are not yet at their end.
+    """
+    return {
+        id(local)
         for frame in _frames_near(module)
         if frame.f_globals.get("__name__") == module
         for local in list(frame.f_locals.values())
-    )
+    }
 
 
 def with_all_who_await(somebody: Iterable[object]) -> set[object]:

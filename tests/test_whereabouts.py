@@ -21,8 +21,8 @@ from sqla_smartpool._sqlalchemy import await_
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from sqla_smartpool.whereabouts import current_task
 from sqla_smartpool.whereabouts import frames_of_thread
-from sqla_smartpool.whereabouts import has_in_hand
 from sqla_smartpool.whereabouts import here
+from sqla_smartpool.whereabouts import in_hand
 from sqla_smartpool.whereabouts import place_of
 from sqla_smartpool.whereabouts import with_all_who_await
 
@@ -236,7 +236,7 @@ STRANGERS = [each for _ in range(5) for each in ([], OfThose())]
 
 
 def looks_for_it(ident: int) -> None:
-    has_in_hand("nowhere", ident)  # at every object there is
+    in_hand("nowhere")  # at every object there is
 
 
 def looks_at_itself(ident: int) -> None:

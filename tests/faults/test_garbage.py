@@ -24,7 +24,7 @@ from sqla_smartpool import lost
 from sqla_smartpool import SmartPool
 from sqla_smartpool._sqlalchemy import greenlet_spawn
 from sqla_smartpool.testing import control_clock
-from sqla_smartpool.whereabouts import has_in_hand
+from sqla_smartpool.whereabouts import in_hand
 from tests.lab import matrix
 from tests.lab.fake_connections import Gate
 from tests.lab.fake_dbapi import FakeDatabase
@@ -287,12 +287,12 @@ def test_what_is_on_its_way_home_for_an_hour_is_not_looked_for_all_the_time(
     engine = database.engine(max_size=2, check_interval=30.0)
     clock, gate, searches = control_clock(engine), Gate(), 0
 
-    def counted(module: str, thing: object) -> bool:
+    def counted(module: str) -> set[int]:
         nonlocal searches
         searches += 1
-        return has_in_hand(module, thing)
+        return in_hand(module)
 
-    monkeypatch.setattr(lost, "has_in_hand", counted)
+    monkeypatch.setattr(lost, "in_hand", counted)
     held = [[engine.connect()], [engine.connect()]]
     database.always("rollback", gate)
     dropping = [threading.Thread(target=one.clear) for one in held]
