@@ -53,6 +53,9 @@ class PoolMachine(Users, RuleBasedStateMachine):
         super().__init__()
         # a collection would run the pool's code in the test itself
         gc.disable()
+        # in hours of its time, a pool may often search all objects for what
+        # was lost: not through those that were there before
+        gc.freeze()
 
     @initialize(
         seed=st.integers(0, 2**16),
@@ -235,6 +238,7 @@ class PoolMachine(Users, RuleBasedStateMachine):
     # -- the end -----------------------------------------------------------
 
     def teardown(self) -> None:
+        gc.unfreeze()
         gc.enable()
         if sys.exc_info()[0] is None:  # or nothing is well already
             self._end_well()
