@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqla_smartpool import PoolTimeoutError
 from tests.conftest import Database
 from tests.conftest import Side
+from tests.lab.waiting import at_rest
 
 pytestmark = pytest.mark.parametrize(
     "database", ["sqlite", "postgresql"], indirect=True
@@ -26,10 +27,7 @@ def test_checking_counts_what_was_checked_and_replaces_what_is_dead(
     assert tuple(side.wait(pool.check())) == (3, 0)
     assert pool.stats().checks_num == 3
     if database.server is not None:
-        side.eventually(
-            lambda: pool.upkeep.due_at > pool.runtime.clock() + 30,
-            "upkeep has nothing to do",
-        )
+        side.eventually(at_rest(pool), "upkeep has nothing to do")
         sessions = database.server.sessions()
         database.server.terminate(sessions[:2])
         assert tuple(side.wait(pool.check())) == (3, 2)

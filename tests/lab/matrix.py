@@ -34,6 +34,7 @@ from sqla_smartpool._sqlalchemy import greenlet_spawn
 from tests.conftest import Side
 from tests.lab import drivers
 from tests.lab.fixtures import missing
+from tests.lab.waiting import at_rest
 
 #: upkeep does nothing but what it is woken for
 QUIET = {"check_interval": 60.0}
@@ -189,10 +190,15 @@ class Client(Side):
         return engine
 
     def started(self, url: Optional[URL] = None, **options: Any) -> Engine:
-        """Make an engine whose pool has been started, and is warm."""
+        """Make an engine whose pool has been started, and is warm.
+
+        A ``QUIET`` one is at rest, too: its upkeep does nothing by itself.
+        """
         engine = self.smart(url, **options)
         pool: Any = engine.pool
         self.wait(pool.start())
+        if options.items() >= QUIET.items():
+            self.eventually(at_rest(pool), "upkeep has nothing to do")
         return engine
 
     def sessions(self) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 from typing import Callable
 from typing import TypeVar
 
@@ -35,3 +36,8 @@ def eventually(
             f" (last answer: {answer!r})"
         )
         time.sleep(pause)
+
+
+def at_rest(pool: Any) -> Callable[[], bool]:
+    """A condition: its upkeep has nothing to do for half a minute."""
+    return lambda: bool(pool.upkeep.due_at > pool.runtime.clock() + 30)
