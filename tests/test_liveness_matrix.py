@@ -106,6 +106,7 @@ def test_a_database_in_this_process_has_nothing_to_peek_at(
 def test_an_unknown_driver_is_pinged_at_checkout(
     side: Client, no_driver_is_known: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(record_module, "_BLIND_TRUST", 3600.0)
     engine = side.started(min_size=3, max_size=5, **QUIET)
     assert all(record.line is None for record in records(engine))
     # just opened: trusted, as there is no cheaper way than a ping
