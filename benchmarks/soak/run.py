@@ -22,7 +22,7 @@ from .lanes import Lane
 from .lanes import TIMEOUT
 from .load import Worker
 from .stage import Stage
-from .watch import collect_garbage
+from .watch import Collector
 from .watch import Logs
 from .watch import Resources
 from .watch import Watch
@@ -61,9 +61,10 @@ class Run:
         self._lanes = [lane for stage in self.stages for lane in stage.lanes]
         for lane in self._lanes:
             lane.workers = [Worker(lane, number) for number in range(workers)]
-        gc.disable()  # see collect_garbage()
+        gc.disable()  # see Collector
         stack.callback(gc.enable)
-        self._logs = Logs(judge, self._lanes)
+        self._collector = Collector()
+        self._logs = Logs(judge, self._lanes, self._collector)
         self._watch = Watch(self.stages, judge, self.resources)
 
     def _stage(self, kind: Any, drivers: list[str], stack: ExitStack) -> Stage:
@@ -94,7 +95,7 @@ class Run:
         for stage in self.stages:
             self._start(stage.carry_out, self._is_over)
         self._start(self._watch.run, self._all_have_left)
-        self._start(collect_garbage, self._all_have_left)
+        self._start(self._collector.run, self._all_have_left)
 
     def _start(self, job: Any, ends: threading.Event) -> None:
         thread = threading.Thread(target=job, args=(ends.is_set,))

@@ -56,7 +56,7 @@ def soak(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_minute_of_random_load_and_faults_breaks_no_invariant() -> None:
     ended = soak(RUN, "--minutes", "1", "--seed", "1")
     violations = re.findall(r"^violation: .*", ended.stdout, re.MULTILINE)
-    assert not violations
+    assert not violations, "\n".join(violations)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
