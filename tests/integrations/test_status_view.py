@@ -170,10 +170,11 @@ def test_many_may_ask_at_once_while_the_pool_is_in_use(
                 connection.execute(text("SELECT 1"))
 
     def look() -> int:
-        most = 0
-        while not done.is_set():
-            most = max(most, view.ask().result()["times"]["use"]["count"])
-        return most
+        while True:
+            last = done.is_set()
+            count: int = view.ask().result()["times"]["use"]["count"]
+            if last:
+                return count
 
     done = threading.Event()
     with ThreadPoolExecutor(4 + lookers) as threads:
