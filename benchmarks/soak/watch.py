@@ -66,17 +66,20 @@ class Collector:
 
     def __init__(self) -> None:
         self._thread: Optional[threading.Thread] = None
-        #: when the last collection of everything began, and the one before
-        self._began = self._before = time.monotonic()
+        #: when the last collection of everything began: what was garbage by
+        #: then is gone
+        self._since = time.monotonic()
 
     def run(self, is_over: Callable[[], bool]) -> None:
         self._thread = threading.current_thread()
         turn = 0
         while not is_over():
-            if turn % 20 == 0:
-                self._before, self._began = self._began, time.monotonic()
-            gc.collect(0 if turn % 20 else 2)
             turn += 1
+            everything = turn % 20 == 0
+            began = time.monotonic()
+            gc.collect(2 if everything else 0)
+            if everything:
+                self._since = began
             time.sleep(0.05)
 
     @property
@@ -85,7 +88,7 @@ class Collector:
         seconds: it may have had to wait for the rollback of another."""
         if threading.current_thread() is not self._thread:
             return 0.0
-        return time.monotonic() - self._before
+        return time.monotonic() - self._since
 
 
 class Logs(logging.Handler):
